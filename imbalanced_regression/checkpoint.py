@@ -60,11 +60,8 @@ def load(path: str | Path, flag: str = "--resume") -> dict:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{flag}: there is no checkpoint {path}")
-    # numpy scalars stand in the published depth checkpoints; they carry no code
-    numpy_scalars = [np.dtype, np.core.multiarray.scalar if np.lib.NumpyVersion(np.__version__) < "2.0.0" else _numpy_scalar()]
-    numpy_scalars += [type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool")]
     try:
-        with torch.serialization.safe_globals(numpy_scalars):
+        with torch.serialization.safe_globals(_numpy_scalars()):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
@@ -77,10 +74,11 @@ def load(path: str | Path, flag: str = "--resume") -> dict:
     return content
 
 
-def _numpy_scalar():
-    from numpy._core.multiarray import scalar
-
-    return scalar
+def _numpy_scalars() -> list:
+    """What numpy scalars are pickled with; published depth checkpoints hold some, and they carry no code."""
+    scalar = np.float64(0).__reduce__()[0]  # the function's home moved in numpy 2; files name either
+    types = [type(np.dtype(name)) for name in ("float64", "float32", "float16", "int64", "int32", "bool")]
+    return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *types]
 
 
 def state_dict_of(content: dict, renames: Renames = ()) -> dict[str, Tensor]:
