@@ -17,16 +17,22 @@ import torch
 
 def bin_index(label, edges) -> int:
     """The bin of the last edge <= label, compared in float32 unless float32 merges two edges; the ends clamp."""
+    return index_among(label, *compared(edges))
+
+
+def compared(edges):
+    """The edges as they are compared, and the type that labels are rounded to first."""
     narrow = [float(np.float32(edge)) for edge in edges]
     if all(narrow[i] < narrow[i + 1] for i in range(len(narrow) - 1)):
-        edges = narrow
-        with np.errstate(over="ignore"):  # a label beyond float32 becomes infinite and still belongs to an end bin
-            label = float(np.float32(label))
-    found = 0
-    for i in range(len(edges) - 1):
-        if edges[i] <= label:
-            found = i
-    return found
+        return narrow, np.float32
+    return [float(edge) for edge in edges], np.float64
+
+
+def index_among(label, edges, kind) -> int:
+    label, b = float(kind(label)), 0
+    while b + 1 < len(edges) - 1 and edges[b + 1] <= label:
+        b += 1
+    return b
 
 
 def bin_counts(labels, edges) -> list[int]:
@@ -115,9 +121,14 @@ def effective_density(
 
 def lds_weights(labels, edges, **how) -> list[float]:
     """(N,) one over the density of the label's bin, scaled to mean 1."""
-    density = effective_density(bin_counts(labels, edges), **how)
-    weights = [1 / density[bin_index(label, edges)] for label in labels]
-    return [weight * len(weights) / sum(weights) for weight in weights]
+    edges, kind = compared(edges)
+    counts = [0] * (len(edges) - 1)
+    for label in labels:
+        counts[index_among(label, edges, kind)] += 1
+    density = effective_density(counts, **how)
+    weights = [1 / density[index_among(label, edges, kind)] for label in labels]
+    total = sum(weights)
+    return [weight * len(weights) / total for weight in weights]
 
 
 def age_weights(ages) -> list[float]:
