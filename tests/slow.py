@@ -112,8 +112,8 @@ def effective_density(
             elif boundary == "reflect":
                 total += window[x + h] * base[reflect_with_edge(b + x, K)]
         if boundary == "renormalize":
-            total *= sum(window) / mass_inside
-        if truncate:
+            total /= mass_inside
+        if truncate and reweight == "inverse":
             total = int(total)
         density.append(float(total))
     return density
