@@ -30,7 +30,24 @@ _HOME = {
     "DepthMetrics": ".metrics",
 }
 
-__all__ = list(_HOME)  # noqa: PLE0604  # a list of the names above
+__all__ = [
+    "Bins",
+    "get_lds_kernel_window",
+    "effective_density",
+    "label_density",
+    "lds_weights",
+    "FDS",
+    "Regressor",
+    "weighted_mse_loss",
+    "weighted_l1_loss",
+    "weighted_huber_loss",
+    "weighted_focal_mse_loss",
+    "weighted_focal_l1_loss",
+    "shot_metrics",
+    "shot_of_counts",
+    "correlations",
+    "DepthMetrics",
+]
 
 if TYPE_CHECKING:
     from .bins import Bins, get_lds_kernel_window

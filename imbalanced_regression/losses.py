@@ -12,7 +12,10 @@ from torch import Tensor
 
 
 def weighted_mse_loss(inputs: Tensor, targets, weights=None) -> Tensor:
-    """Mean of w e^2. Shapes as for all losses here: inputs (N,), (N, 1) or any (N, ...); targets the same; weights as in `align`."""
+    """Mean of w e^2.
+
+    Shapes, as for all losses here: inputs (N,), (N, 1) or any (N, ...), targets the same, weights as `align` takes them.
+    """
     error, weights = _error(inputs, targets, weights)
     return _mean(error**2, weights)
 
