@@ -46,8 +46,10 @@ class Bins:
             raise ValueError(f"edges: must strictly increase, found {edges[at]:g} then {edges[at + 1]:g} at position {at}")
         self.edges = edges
         self.edges.flags.writeable = False
-        resolution = float(np.spacing(np.float32(np.abs(edges).max())))
-        self.dtype = np.float32 if np.diff(edges).min() >= 64 * resolution else np.float64
+        with np.errstate(over="ignore", invalid="ignore"):
+            narrow = edges.astype(np.float32)
+            told_apart = (np.diff(narrow) > 0).all() and np.isfinite(narrow).all()
+        self.dtype = np.float32 if told_apart else np.float64
         self.compared_edges = edges.astype(self.dtype)
         self.compared_edges.flags.writeable = False
 
@@ -132,7 +134,7 @@ class Bins:
 
         Raises ValueError for NaN or infinite labels, with how many there are and where the first is.
         """
-        labels = as_labels(labels).astype(self.dtype)
+        labels = np.clip(as_labels(labels), self.edges[0], self.edges[-1]).astype(self.dtype)
         return np.clip(np.searchsorted(self.compared_edges, labels, side="right") - 1, 0, self.count - 1).astype(np.int64)
 
     def counts(self, labels) -> np.ndarray:
