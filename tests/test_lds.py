@@ -13,8 +13,9 @@ import slow
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import convolve1d
 
-from imbalanced_regression.bins import Bins
+from imbalanced_regression.bins import Bins, get_lds_kernel_window
 from imbalanced_regression.lds import effective_density, label_density, lds_weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -114,6 +115,15 @@ def test_integer_counts_stay_real_through_the_convolution_unless_asked():
         effective_density(counts, boundary="zeros", truncate=True),
         np.floor(effective_density(counts, boundary="zeros")),
     )
+
+
+def test_truncation_is_what_scipy_does_to_whole_counts():
+    counts = np.random.default_rng(0).integers(0, 1000, size=50)
+    for window in (("gaussian", 5, 2), ("gaussian", 9, 1), ("laplace", 5, 2)):
+        kernel, ks, sigma = window
+        found = effective_density(counts, kernel=kernel, ks=ks, sigma=sigma, boundary="zeros", truncate=True)
+        published = convolve1d(counts, get_lds_kernel_window(*window), mode="constant")
+        assert found.tolist() == published.tolist()
 
 
 def test_whole_counts_given_as_floats_truncate_too():
