@@ -154,8 +154,15 @@ class FDS(nn.Module):
 
         Per bin it keeps the count, one reference sample, and the float64 sums of the distances to it and of their
         squares: the memory does not depend on how many samples come, and a large mean costs no digits.
+
+        Raises:
+            ValueError: shapes that do not fit; NaN or infinite labels, with how many there are and where the first is.
         """
         rows = self._rows(features, labels).reshape(-1)
+        bad = ~labels.detach().isfinite().reshape(-1)
+        if bad.any():
+            first = int(bad.nonzero()[0])
+            raise ValueError(f"labels: {int(bad.sum())} of {len(bad)} are NaN or infinite, the first at index {first}")
         x = features.detach().movedim(1, -1).reshape(-1, self.feature_dim)
         self._sums = count, reference, total, squares = self._sums or self._zero_sums(x.device)
         step = max(1, _CHUNK_ELEMENTS // self.feature_dim)
