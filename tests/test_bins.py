@@ -33,6 +33,15 @@ def test_every_label_falls_into_the_twins_bin(edges, data):
     assert index.tolist() == [slow.bin_index(label, edges) for label in labels]
 
 
+@settings(max_examples=200)
+@given(st.sampled_from([0, -3, 20000, 1e6, -1e-3]), st.sampled_from([0.1, 1, 5, 1e-4]), st.integers(1, 150), st.data())
+def test_labels_on_the_edges_of_equal_bins_fall_into_the_twins_bin(low, width, count, data):
+    bins = Bins.uniform(low, low + width * count, count)
+    at = data.draw(st.lists(st.tuples(st.integers(0, count), st.floats(-1e-6, 1e-6)), min_size=1, max_size=10))
+    labels = [low + width * k + shift for k, shift in at]
+    assert bins.index(labels).tolist() == [slow.bin_index(label, bins.edges) for label in labels]
+
+
 @given(edge_lists, st.lists(numbers, min_size=1, max_size=30))
 def test_counts_are_64_bit_and_sum_to_the_number_of_labels(edges, labels):
     counts = Bins(edges).counts(labels)
