@@ -62,23 +62,22 @@ def effective_density(
     if not np.isfinite(counts).all() or (counts < 0).any() or not (counts > 0).any():
         raise ValueError("counts: expected finite non-negative counts, at least one above 0")
 
-    base = counts.astype(np.int64) if truncate and counts.dtype.kind != "f" else counts.astype(np.float64)
+    base = counts.astype(np.float64)
     if clip is not None:
         low, high = clip
         if not 0 <= low <= high:
             raise ValueError(f"clip: expected 0 <= low <= high, found {clip}")
-        base = np.clip(base, low, high).astype(base.dtype)
+        base = np.clip(base, low, high)
     base = REWEIGHTS[reweight](base)
     if not lds:
-        return base.astype(np.float64)
+        return base
     window = get_lds_kernel_window(kernel, ks, sigma)
-    if boundary == "reflect":
-        smoothed = convolve1d(base, window, mode="reflect")
-    else:
-        smoothed = convolve1d(base, window, mode="constant", cval=0.0)  # an integer base gives an integer (truncated) output
+    smoothed = convolve1d(base, window, mode="reflect" if boundary == "reflect" else "constant")
+    if truncate and reweight == "inverse":
+        smoothed = np.trunc(smoothed)
     if boundary == "renormalize":
-        return smoothed / convolve1d(np.ones(len(base)), window, mode="constant", cval=0.0)
-    return smoothed.astype(np.float64)
+        smoothed /= convolve1d(np.ones(len(base)), window, mode="constant")
+    return smoothed
 
 
 def label_density(
