@@ -6,8 +6,6 @@ Nothing heavy is imported before the arguments are parsed, so `train.py --help` 
 from __future__ import annotations
 
 import argparse
-import json
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -50,12 +48,12 @@ def guard(main: Callable[[], None]) -> None:
 
 KERNELS = ("gaussian", "triang", "laplace")
 REWEIGHTS = ("none", "sqrt_inv", "inverse")
+LOSSES = ("mse", "l1", "focal_l1", "focal_mse", "huber")  # these three: the keys of the library's tables, without torch
 
 
 def add_training_flags(
     parser: ArgumentParser,
     *,
-    losses: tuple[str, ...],
     loss: str,
     lds_ks: int,
     lds_sigma: float,
@@ -66,6 +64,8 @@ def add_training_flags(
     lr: float,
     batch_size: int,
     print_freq: int = 10,
+    workers: int = 4,
+    data_dir: str = "./data",
 ) -> None:
     """The flags that every benchmark has, with the defaults that are the benchmark's own."""
     group = parser.add_argument_group("imbalanced regression")
@@ -90,18 +90,18 @@ def add_training_flags(
     group.add_argument("--retrain_fc", action="store_true", help="RRT: re-train the head on a frozen encoder (--pretrained)")
 
     group = parser.add_argument_group("training")
-    group.add_argument("--loss", choices=losses, default=loss, help="the training loss")
+    group.add_argument("--loss", choices=LOSSES, default=loss, help="the training loss")
     group.add_argument("--lr", type=float, default=lr, help="learning rate")
     group.add_argument("--batch_size", type=int, default=batch_size, help="samples per step, over all GPUs and processes")
     group.add_argument("--seed", type=int, default=0, help="seed of everything drawn at random")
-    group.add_argument("--workers", type=int, default=4, help="processes that load data, for each training process")
+    group.add_argument("--workers", type=int, default=workers, help="processes that load data, for each training process")
     group.add_argument("--device", default=None, help="cpu, cuda, cuda:1 or mps; default: all visible GPUs, else the CPU")
     group.add_argument("--amp", choices=("none", "bf16", "fp16"), default="none", help="mixed precision")
     group.add_argument("--compile", action="store_true", help="compile the model (torch.compile)")
     group.add_argument("--channels_last", action="store_true", help="images in channels-last order")
 
     group = parser.add_argument_group("files")
-    group.add_argument("--data_dir", default="./data", help="where the data lies")
+    group.add_argument("--data_dir", default=data_dir, help="where the data lies")
     group.add_argument("--store_root", default="checkpoint", help="where the folders of runs are made")
     group.add_argument("--store_name", default="", help="put into the name of the run's folder")
     group.add_argument(
@@ -131,22 +131,18 @@ def check_training_flags(args) -> None:
     if args.retrain_fc and not args.pretrained:
         raise ValueError("--retrain_fc: re-trains the head of a trained model; pass it by --pretrained CKPT")
     if args.retrain_fc and args.reweight == "none":
-        raise ValueError("--retrain_fc: re-trains with re-weighting, found --reweight none; add --reweight sqrt_inv or inverse")
+        raise ValueError("--retrain_fc: re-trains with weights, found --reweight none; add --reweight sqrt_inv or inverse")
     if args.evaluate and args.resume is None:
-        raise ValueError("--evaluate: measures a checkpoint; pass it by --resume CKPT (or --resume alone for the run's own best)")
-    for name, least in (("batch_size", 1), ("print_freq", 1), ("workers", 0), ("epochs", 1), ("steps", 1), ("patience", 1),
-                        ("seed", 0), ("start_update", 0), ("start_smooth", 0)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name}: expected at least {least}, found {value}")
+        raise ValueError("--evaluate: measures a checkpoint; pass it by --resume CKPT (--resume alone: the run's own best)")
+    check_least(args, batch_size=1, print_freq=1, workers=0, epochs=1, steps=1, patience=1, seed=0, start_update=0,
+                start_smooth=0, weight_decay=0)
     for name in ("lr", "max_grad_norm"):
         value = getattr(args, name)
         if value is not None and not value > 0:
             raise ValueError(f"--{name}: expected a number above 0, found {value}")
     if not 0 <= args.bucket_start < args.bucket_num:
-        raise ValueError(f"--bucket_start: expected 0 <= bucket_start < --bucket_num {args.bucket_num}, found {args.bucket_start}")
-    if not 0 <= args.fds_mmt < 1:
-        raise ValueError(f"--fds_mmt: expected 0 <= momentum < 1, found {args.fds_mmt}")
+        raise ValueError(f"--bucket_start: expected 0 to --bucket_num - 1 = {args.bucket_num - 1}, found {args.bucket_start}")
+    check_shares(args, "fds_mmt")
 
 
 def run_name(args, dataset: str, model: str, *, optimizer: str) -> str:
@@ -173,26 +169,14 @@ def _window_name(method: str, kernel: str, ks: int, sigma: float) -> str:
 # -- what the flags build ----------------------------------------------------------------------------------------------
 
 
-def prepare_run(args, name: str, runtime: Runtime) -> Path:
-    """Make the run's folder, start its log and keep the flags in args.json; returns the folder.
+def run_folder(args, name: str, runtime: Runtime) -> Path:
+    """The run's folder under --store_root. It is made, or cleared for --overwrite, only once training can begin.
 
-    Raises ValueError where the folder exists and neither --resume, --overwrite nor --evaluate says what to do with it.
+    Raises ValueError where the folder exists and no flag says what to do with it.
     """
-    from .checkpoint import write
-    from .runtime import start_log
-
     folder = Path(args.store_root) / name
-    if runtime.is_main and not args.evaluate:
-        if folder.exists() and args.resume is None:
-            if not args.overwrite:
-                raise ValueError(
-                    f"{folder} exists; --resume goes on with it, --overwrite replaces it, --store_name gives another name"
-                )
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write(folder / "args.json", json.dumps(vars(args), indent=1, default=str) + "\n")
-    runtime.barrier()
-    start_log(None if args.evaluate else folder, runtime)
+    if runtime.is_main and folder.exists() and args.resume is None and not args.overwrite:
+        raise ValueError(f"{folder} exists; --resume goes on with it, --overwrite replaces it, --store_name names another")
     return folder
 
 
@@ -208,3 +192,23 @@ def fds_settings(args) -> dict:
 def build_fds(args, fds: Callable[..., FDS], feature_dim: int) -> FDS | None:
     """The benchmark's FDS as the flags describe it, or None without --fds."""
     return fds(feature_dim, **fds_settings(args)) if args.fds else None
+
+
+def lds_window(args) -> dict:
+    """The flags as arguments of `lds.label_density`."""
+    return {"kernel": args.lds_kernel, "ks": args.lds_ks, "sigma": args.lds_sigma}
+
+
+def check_least(args, **least: float) -> None:
+    """Raise ValueError for a flag below the least value given for it."""
+    for name, bound in least.items():
+        value = getattr(args, name)
+        if value is not None and value < bound:
+            raise ValueError(f"--{name}: expected at least {bound}, found {value}")
+
+
+def check_shares(args, *names: str) -> None:
+    """Raise ValueError for a flag that is not a share: at least 0 and below 1."""
+    for name in names:
+        if not 0 <= getattr(args, name) < 1:
+            raise ValueError(f"--{name}: expected at least 0 and below 1, found {getattr(args, name)}")

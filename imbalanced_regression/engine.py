@@ -7,8 +7,10 @@ An epoch here is what lies between two validations: one pass over the data, or a
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,7 +23,7 @@ from torch.utils.data import DataLoader
 from . import checkpoint
 from .fds import FDS
 from .model import Regressor
-from .runtime import Batches, Runtime, Shard, Splits, for_inference, make_loader, mix, progress, seed_all, unwrap
+from .runtime import Batches, Runtime, Shard, Splits, for_inference, log_to, make_loader, mix, progress, seed_all, unwrap
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ def run(
         criterion: (predictions, targets, weights) -> scalar; a module if it learns.
         evaluate: (predictions, targets, weights) of a whole split -> metrics with an "overall" group.
         runtime: from `runtime.start`.
-        folder: the run's folder, existing.
+        folder: the run's folder, from `cli.run_folder`; made when training begins.
         select: the overall validation metric that chooses the best checkpoint; smaller is better.
         terms: regularisers with their strengths.
         renames: key names of published checkpoints, which are read and written.
@@ -103,7 +105,6 @@ def run(
         checkpoint.load_model(model, content, renames=renames, path=resume)
         if not args.evaluate:
             _continue(progress_made, content, resume, optimizer, scaler, criterion)
-            _bring_best(progress_made, resume, folder, runtime)
 
     make = {"workers": args.workers, "collate": splits.collate}
     shard = {"rank": runtime.rank, "world": runtime.world}
@@ -123,6 +124,9 @@ def run(
         return measured(int(content.get("best_epoch", content.get("epoch", -1))))
 
     # 8. the loop
+    _claim(args, folder, runtime)
+    if resume is not None:
+        _bring_best(progress_made, resume, folder, runtime)
     batches = Batches(len(splits.train), args.batch_size, seed=args.seed, steps=args.steps, **shard)  # type: ignore[arg-type]
     train_loader = make_loader(splits.train, batches, runtime, **make)
     stats = splits.train if splits.stats is None else splits.stats
@@ -330,6 +334,17 @@ def _continue(progress_made: dict, content: dict, path, optimizer, scaler, crite
     if isinstance(criterion, nn.Module) and content.get("criterion"):
         criterion.load_state_dict(content["criterion"])
     logger.info("resumed from %s after %d epochs", path, progress_made["epoch"])
+
+
+def _claim(args, folder: Path, runtime: Runtime) -> None:
+    """Make the run's folder, start its log, and keep the flags in args.json."""
+    if runtime.is_main:
+        if folder.exists() and args.overwrite and args.resume is None:
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        log_to(folder)
+        checkpoint.write(folder / "args.json", json.dumps(_settings(args), indent=1) + "\n")
+    runtime.barrier()
 
 
 def _bring_best(progress_made: dict, path: Path, folder: Path, runtime: Runtime) -> None:

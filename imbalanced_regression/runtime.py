@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 logger = logging.getLogger(__name__)
+
+_FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
 AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -270,19 +273,31 @@ def make_loader(dataset: Dataset, batches: Sampler, runtime: Runtime, *, workers
 # -- the log -----------------------------------------------------------------------------------------------------------
 
 
-def start_log(folder: Path | None, runtime: Runtime) -> None:
-    """Log to the terminal and, in `folder`, to training.log; only the main process speaks, others only of warnings."""
+def start_log(runtime: Runtime) -> None:
+    """Log to the terminal; only the main process speaks, others only of warnings. `log_to` adds the run's file."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
         handler.close()
     root.setLevel(logging.INFO if runtime.is_main else logging.WARNING)
-    handlers: list[logging.Handler] = [_Terminal()]
-    if folder is not None and runtime.is_main:
-        handlers.append(logging.FileHandler(folder / "training.log", encoding="utf-8"))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    # what is said before the run has a folder waits here for it
+    for handler in (_Terminal(), MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)):
+        handler.setFormatter(_FORMAT)
         root.addHandler(handler)
+
+
+def log_to(folder: Path) -> None:
+    """From now on, and for what was said since `start_log`, also log to training.log in `folder`."""
+    file = logging.FileHandler(folder / "training.log", encoding="utf-8")
+    file.setFormatter(_FORMAT)
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, MemoryHandler):
+            handler.setTarget(file)
+            handler.flush()
+            root.removeHandler(handler)
+            handler.close()
+    root.addHandler(file)
 
 
 class _Terminal(logging.StreamHandler):
