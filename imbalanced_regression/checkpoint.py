@@ -67,7 +67,8 @@ def load(path: str | Path, flag: str = "--resume") -> dict:
         if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
             raise ValueError(f"{flag}: {path} holds more than tensors and plain values and is not loaded") from None
         raise ValueError(f"{flag}: {path} is truncated or no checkpoint") from None
-    except (RuntimeError, EOFError, KeyError, ValueError, IndexError, AttributeError, TypeError, zipfile.BadZipFile):
+    # what reading a broken file can end in
+    except (RuntimeError, OSError, EOFError, LookupError, ValueError, AttributeError, TypeError, zipfile.BadZipFile):
         raise ValueError(f"{flag}: {path} is truncated or no checkpoint") from None
     if not isinstance(content, dict):
         raise ValueError(f"{flag}: {path} holds no state dict but {type(content).__name__}")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+import toy
 from torch import nn
 
-import toy
 from imbalanced_regression import checkpoint, engine, runtime, weighted_mse_loss
 
 
