@@ -218,7 +218,7 @@ class FDS(nn.Module):
         keep = torch.where(seen_before & (epoch > self.start_update), keep, 0.0)
         keep = torch.where(count > 0, keep, 1.0)
         for running, new in ((self.running_mean, mean), (self.running_var, var)):
-            running.copy_((1 - keep) * new + keep * running)
+            running.copy_(new.lerp_(running.to(new.dtype), keep))
         self._publish(epoch)
 
     def _merged_over_ranks(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -253,13 +253,16 @@ class FDS(nn.Module):
 
     def _smooth_over_bins(self, statistics: Tensor, known: Tensor) -> Tensor:
         """Window average over the bins (K, D), mirrored at the ends (edge bin not repeated); unknown bins weigh nothing."""
-        window = self._window.to(statistics.device, torch.float32 if statistics.device.type == "mps" else torch.float64)
-        last = len(statistics) - 1
+        dtype = torch.float32 if statistics.device.type == "mps" else torch.float64
+        rows, last = len(statistics), len(statistics) - 1
         at = torch.arange(-(self.ks // 2), last + self.ks // 2 + 1, device=statistics.device).abs()
         at = last - (last - at).abs()
-        weighted = torch.where(known, statistics, 0).to(window.dtype)[at].unfold(0, self.ks, 1) @ window
-        mass = known.to(window.dtype)[at].unfold(0, self.ks, 1) @ window
-        return torch.where(mass > 0, weighted / mass, statistics.to(window.dtype))
+        values, weights = torch.where(known, statistics, 0).to(dtype)[at], known.to(dtype)[at]
+        weighted, mass = torch.zeros_like(values[:rows]), torch.zeros_like(weights[:rows])
+        for i, w in enumerate(self._window.tolist()):  # in place over slices: a large table is not copied ks times
+            weighted.add_(values[i : i + rows], alpha=w)
+            mass.add_(weights[i : i + rows], alpha=w)
+        return torch.where(mass > 0, weighted.div_(mass), statistics.to(dtype))
 
     # -- the published calls -------------------------------------------------------------------------------------------
 
