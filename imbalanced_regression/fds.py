@@ -226,7 +226,7 @@ class FDS(nn.Module):
         keep = torch.where(seen_before & (epoch > self.start_update), keep, 0.0)
         keep = torch.where(count > 0, keep, 1.0)
         for running, new in ((self.running_mean, mean), (self.running_var, var)):
-            running.copy_((1 - keep) * new + keep * running)
+            running.copy_(new.lerp_(running.to(new.dtype), keep))
         self._publish(epoch)
 
     def _merged_over_ranks(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -260,15 +260,15 @@ class FDS(nn.Module):
 
     def _smooth_over_bins(self, statistics: Tensor, known: Tensor) -> Tensor:
         """Window average over the bins (K, D), mirrored at the ends (edge bin not repeated); unknown bins weigh nothing."""
-        reach, last = self.ks // 2, len(statistics) - 1
-        at = torch.arange(-reach, last + reach + 1, device=statistics.device).abs()
-        at = last - (last - at).abs()
-        exact = _exact(statistics.device)
-        padded, mass = torch.where(known, statistics, 0).to(exact)[at], known.to(exact)[at]
-        windows = [slice(offset, offset + len(statistics)) for offset in range(self.ks)]
-        weighted = sum(weight * padded[window] for weight, window in zip(self._window, windows))
-        total = sum(weight * mass[window] for weight, window in zip(self._window, windows))
-        return torch.where(total > 0, weighted / total, statistics.to(exact))
+        dtype, rows, reach = _exact(statistics.device), len(statistics), self.ks // 2
+        at = torch.arange(-reach, rows + reach, device=statistics.device).abs()
+        at = (rows - 1) - (rows - 1 - at).abs()
+        values, weights = torch.where(known, statistics, 0).to(dtype)[at], known.to(dtype)[at]
+        weighted, mass = torch.zeros_like(values[:rows]), torch.zeros_like(weights[:rows])
+        for offset, weight in enumerate(self._window):  # in place over slices: a large table is not copied ks times
+            weighted.add_(values[offset : offset + rows], alpha=weight)
+            mass.add_(weights[offset : offset + rows], alpha=weight)
+        return torch.where(mass > 0, weighted.div_(mass), statistics.to(dtype))
 
     # -- the published calls -------------------------------------------------------------------------------------------
 
