@@ -143,7 +143,9 @@ def unpack(
         if isinstance(error, OSError) and error.errno is not None:  # the disk's fault; gzip's and bz2's have no number
             raise
         hint = " or the password is wrong" if password else ""
-        raise ValueError(f"archive {archive} is truncated or corrupt{hint} ({error}); download it again") from None
+        raise ValueError(
+            f"archive {archive} is truncated or corrupt{hint} ({error}); delete it and download it again"
+        ) from None
     except BaseException:
         _remove(work)
         raise
