@@ -1,4 +1,4 @@
-"""What several test files share: the path of the real data, where a machine has it."""
+"""Fixtures shared by the tests."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of the real data: $IMBALANCED_REGRESSION_SHARED, or ../shared by the checkout; skips without it."""
-    beside = Path(__file__).resolve().parents[2] / "shared"
-    folder = Path(os.environ.get("IMBALANCED_REGRESSION_SHARED") or beside)
+    """The folder of real data beside the checkout, or IMBALANCED_REGRESSION_SHARED; tests that need it skip without."""
+    beside = Path(__file__).resolve().parents[1].parent / "shared"
+    folder = Path(os.environ.get("IMBALANCED_REGRESSION_SHARED", beside))
     if not (folder / "data").is_dir():
-        pytest.skip(f"no real data in {folder}")
+        pytest.skip(f"no real data in {folder}; set IMBALANCED_REGRESSION_SHARED")
     return folder

@@ -1,0 +1,138 @@
+"""Checkpoints: written whole or not at all, read without running code, and the key names of published files.
+
+The one idea: a file of a run is replaced in one step (temporary file, then rename), so there is always a whole one.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import pickle
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .model import Regressor
+
+logger = logging.getLogger(__name__)
+
+LAST, BEST = "ckpt.pth.tar", "ckpt.best.pth.tar"
+
+# published prefix -> ours, tried in this order
+Renames = Sequence[tuple[str, str]]
+
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def write(path: Path, data: bytes | str) -> None:
+    """Replace `path` by `data` in one step; OSError leaves what was there."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; the file before it is kept") from error
+
+
+def save(folder: Path, state: dict, is_best: bool) -> None:
+    """Write the last checkpoint of a run, and the best if it is. The best comes first: a kill between leaves both usable."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    for name in (BEST, LAST) if is_best else (LAST,):
+        write(folder / name, buffer.getvalue())
+
+
+def load(path: str | Path, flag: str = "--resume") -> dict:
+    """The contents of a checkpoint, on the CPU. Nothing in the file is executed.
+
+    Raises:
+        ValueError: no such file, a truncated one, or one that holds anything but tensors and plain values.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{flag}: there is no checkpoint {path}")
+    try:
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
+            raise ValueError(f"{flag}: {path} holds more than tensors and plain values and is not loaded") from None
+        raise ValueError(f"{flag}: {path} is truncated or no checkpoint") from None
+    except (RuntimeError, EOFError, KeyError, ValueError, IndexError, AttributeError, TypeError, zipfile.BadZipFile):
+        raise ValueError(f"{flag}: {path} is truncated or no checkpoint") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{flag}: {path} holds no state dict but {type(content).__name__}")
+    return content
+
+
+def _numpy_scalars() -> list:
+    """What numpy scalars are pickled with; published depth checkpoints hold some, and they carry no code."""
+    scalar = np.float64(0).__reduce__()[0]  # the function's home moved in numpy 2; files name either
+    types = [type(np.dtype(name)) for name in ("float64", "float32", "float16", "int64", "int32", "bool")]
+    return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *types]
+
+
+def state_dict_of(content: dict, renames: Renames = ()) -> dict[str, Tensor]:
+    """The model's state in our names, from our files or published ones (dict with `state_dict`, or bare; with `module.`)."""
+    state = content.get("state_dict", content)
+    return {_rename(name, renames): value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def published_names(state: dict[str, Tensor], renames: Renames) -> dict[str, Tensor]:
+    """The other way round: our names -> published ones, so that our files load where the published ones do."""
+    backwards = [(ours, published) for published, ours in renames]
+    return {_rename(name, backwards): value for name, value in state.items()}
+
+
+def _rename(name: str, renames: Renames) -> str:
+    if not any(name.startswith(old) for old, _ in renames):
+        for wrapper in _WRAPPERS:
+            name = name.removeprefix(wrapper)
+    for old, new in renames:
+        if name.startswith(old):
+            return new + name.removeprefix(old)
+    return name
+
+
+def load_model(model: Regressor, content: dict, *, renames: Renames = (), path="", flag: str = "--resume", encoder_only=False):
+    """Fill a model from a checkpoint's content; with `encoder_only` everything but the head.
+
+    FDS statistics in the file are left out where the model has no FDS, and may be absent where it has: they play no part
+    in predictions.
+
+    Raises:
+        ValueError: names or shapes do not fit, as when the file is of another model or of other data.
+    """
+    state = state_dict_of(content, renames)
+    own = model.state_dict()
+    if encoder_only:
+        state = {name: value for name, value in state.items() if not name.startswith("head.")}
+        own = {name: value for name, value in own.items() if not name.startswith("head.")}
+    if model.fds is None:
+        state = {name: value for name, value in state.items() if not name.startswith("fds.")}
+    elif not any(name.startswith("fds.") for name in state):
+        logger.warning("%s %s has no FDS statistics; they start anew", flag, path)
+        own = {name: value for name, value in own.items() if not name.startswith("fds.")}
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    misfits = [
+        f"{name} is {tuple(state[name].shape)}, not {tuple(own[name].shape)}"
+        for name in own
+        if name in state and state[name].shape != own[name].shape
+    ]
+    if missing or unexpected or misfits:
+        why = [*misfits[:2], *(f"no {name}" for name in missing[:2]), *(f"unknown {name}" for name in unexpected[:2])]
+        raise ValueError(
+            f"{flag}: {path} is of another model, or of other data or flags: {'; '.join(why)} "
+            f"({len(misfits)} other shapes, {len(missing)} missing, {len(unexpected)} unknown)"
+        )
+    model.load_state_dict(state, strict=False)

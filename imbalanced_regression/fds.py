@@ -1,0 +1,279 @@
+"""Feature distribution smoothing (FDS): calibrate features with statistics smoothed over neighbouring target bins.
+
+The one idea: near targets should have near features, so each bin's mean and variance are smoothed over the bins and
+every training feature is moved from its bin's statistics to the smoothed ones. Source: the paper, section 3.2.
+
+An epoch: `smooth(features, labels, epoch)` on every training batch, then the raw features of the epoch through
+`observe` and one `finish_epoch(epoch)` (or `update_running_stats`, which does both for features held in memory).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .bins import Bins, get_lds_kernel_window
+
+_CHUNK_ELEMENTS = 1 << 19  # features taken at a time: bounds the extra memory (4 MiB a copy) and stays in the cache
+
+
+class FDS(nn.Module):
+    """Calibrates training features per target bin; at evaluation it is the identity.
+
+    Args:
+        feature_dim: number of features (channels) D.
+        bucket_num: number of bins the labels have, those below `bucket_start` counted in; 100, or `bins.count`.
+        bucket_start: first bin that gets statistics; labels below it use that bin's. The buffers have
+            K = bucket_num - bucket_start rows.
+        start_update: first epoch whose features are used for statistics.
+        start_smooth: first epoch in which `smooth` acts.
+        kernel, ks, sigma: the window over bins, see `get_lds_kernel_window`; used with sum 1. ks < 2 K.
+        momentum: share of the old statistics kept at each update; None averages all epochs by their sample counts.
+        bins: how labels map to bins; None takes the whole part of the label, as for ages.
+        clip: bounds of the ratio of smoothed to running variance.
+
+    Raises:
+        ValueError: an argument out of range, with its name and value.
+
+    Buffers (the published names and shapes): `epoch` (1,), `num_samples_tracked` (K,), and (K, D) float32
+    `running_mean`, `running_var`, their values the last epoch used, `*_last_epoch`, and `smoothed_*_last_epoch`.
+    """
+
+    def __init__(
+        self,
+        feature_dim: int,
+        bucket_num: int | None = None,
+        bucket_start: int = 0,
+        start_update: int = 0,
+        start_smooth: int = 1,
+        kernel: str = "gaussian",
+        ks: int = 5,
+        sigma: float = 2,
+        momentum: float | None = 0.9,
+        *,
+        bins: Bins | None = None,
+        clip: tuple[float, float] = (0.1, 10.0),
+    ):
+        super().__init__()
+        if bucket_num is None:
+            bucket_num = 100 if bins is None else bins.count
+        if feature_dim < 1:
+            raise ValueError(f"feature_dim: expected at least 1, found {feature_dim}")
+        if not 0 <= bucket_start < bucket_num:
+            raise ValueError(f"bucket_start: expected 0 <= bucket_start < bucket_num = {bucket_num}, found {bucket_start}")
+        if bins is not None and bins.count != bucket_num:
+            raise ValueError(f"bucket_num: expected the {bins.count} of {bins!r}, found {bucket_num}; leave it out")
+        if momentum is not None and not 0 <= momentum < 1:
+            raise ValueError(f"momentum: expected None or 0 <= momentum < 1, found {momentum}")
+        if not 0 < clip[0] <= clip[1]:
+            raise ValueError(f"clip: expected 0 < low <= high, for example (0.1, 10), found {clip}")
+        rows = bucket_num - bucket_start
+        window = get_lds_kernel_window(kernel, ks, sigma)
+        if ks // 2 >= rows:
+            raise ValueError(f"ks: a window of {ks} bins does not fit {rows} bins; pass an odd ks below {2 * rows}")
+        self.feature_dim, self.bucket_num, self.bucket_start = feature_dim, bucket_num, bucket_start
+        self.start_update, self.start_smooth, self.momentum, self.clip = start_update, start_smooth, momentum, clip
+        self.bins = bins
+        self.kernel, self.ks, self.sigma = kernel, ks, sigma
+
+        self.register_buffer("epoch", torch.full((1,), float(start_update)))
+        for when in ("running_{}", "running_{}_last_epoch", "smoothed_{}_last_epoch"):
+            self.register_buffer(when.format("mean"), torch.zeros(rows, feature_dim))
+            self.register_buffer(when.format("var"), torch.ones(rows, feature_dim))
+        self.register_buffer("num_samples_tracked", torch.zeros(rows))
+
+        # (K, 3 D): what `smooth` looks up, made from the buffers above whenever they change
+        self.register_buffer("_table", torch.zeros(rows, 3 * feature_dim), persistent=False)
+        self._tabulate()
+        edges = None if bins is None else torch.tensor(np.array(bins.compared_edges))
+        self.register_buffer("_edges", edges, persistent=False)
+        self._window = torch.tensor(window / window.sum())
+        # The sums of the running epoch. Not buffers: DistributedDataParallel would overwrite every rank's with rank 0's.
+        self._sums: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.feature_dim}, bins={self.bins or self.bucket_num}, bucket_start={self.bucket_start}, "
+            f"kernel={self.kernel}, ks={self.ks}, sigma={self.sigma}, momentum={self.momentum}, clip={self.clip}"
+        )
+
+    # -- during the epoch ----------------------------------------------------------------------------------------------
+
+    def smooth(self, features: Tensor, labels: Tensor, epoch: int) -> Tensor:
+        """Calibrated features z' = (z - mu_b) sqrt(clip(v~_b / v_b)) + mu~_b, where b is the label's bin.
+
+        A pure function: the input is not written to, and gradient flows through z only. It is the identity at
+        evaluation, before `start_smooth`, for bins without statistics, and for channels without variance in the bin.
+
+        Args:
+            features: (B, D), or dense (B, D, H, W); any floating type, which the result keeps.
+            labels: (B,) or (B, 1), for dense features (B, H, W) or (B, 1, H, W); finite, in the unit of the bins.
+            epoch: the running epoch, counted from 0.
+
+        Returns:
+            The calibrated features, shaped as `features`.
+        """
+        if not self.training or epoch < self.start_smooth:
+            return features
+        rows = self._rows(features, labels)
+        mean, scale, smoothed_mean = nn.functional.embedding(rows, self._table).movedim(-1, 1).split(self.feature_dim, dim=1)
+        # not folded into z * scale + shift: with a large mean and a small variance that loses all digits in float32
+        return torch.addcmul(smoothed_mean, features.to(mean.dtype) - mean, scale).to(features.dtype)
+
+    def _tabulate(self) -> None:
+        """Write mu, scale and mu~ of every row side by side, so that a step costs one look-up; 0, 1 and 0 where z' = z."""
+        mean, var = self.running_mean_last_epoch, self.running_var_last_epoch
+        smoothed_mean, smoothed_var = self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch
+        moves = (self.num_samples_tracked[:, None] > 0) & (var > 0) & (smoothed_var >= 0)
+        scale = (smoothed_var / var).clamp(*self.clip).sqrt()
+        parts = (torch.where(moves, mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0))
+        self._table.copy_(torch.cat(parts, dim=1))
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        with torch.no_grad():
+            self._tabulate()
+
+    def _rows(self, features: Tensor, labels: Tensor) -> Tensor:
+        """The statistics row of each label: (B,), or (B, H, W) for dense features, int64."""
+        if features.dim() not in (2, 4) or features.shape[1] != self.feature_dim:
+            expected = f"(B, {self.feature_dim}) or (B, {self.feature_dim}, H, W)"
+            raise ValueError(f"features: expected shape {expected}, found {tuple(features.shape)}")
+        shape = (len(features), *features.shape[2:])
+        if labels.shape != shape and labels.shape != (shape[0], 1, *shape[1:]):
+            raise ValueError(f"labels: shape {tuple(labels.shape)} does not fit features of shape {tuple(features.shape)}")
+        labels = labels.detach().to(features.device).reshape(shape)
+        if self._edges is None:
+            index = labels.long()
+        else:
+            index = torch.bucketize(labels.to(self._edges.dtype), self._edges, right=True) - 1
+        return (index - self.bucket_start).clamp(0, self.bucket_num - self.bucket_start - 1)
+
+    # -- the statistics ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def observe(self, features: Tensor, labels: Tensor) -> None:
+        """Add raw (not smoothed) features to the running epoch's statistics. Shapes as for `smooth`; any batch size.
+
+        Per bin it keeps the count, one reference sample, and the float64 sums of the distances to it and of their
+        squares: the memory does not depend on how many samples come, and a large mean costs no digits.
+
+        Raises:
+            ValueError: shapes that do not fit; NaN or infinite labels, with how many there are and where the first is.
+        """
+        rows = self._rows(features, labels).reshape(-1)
+        bad = ~labels.detach().isfinite().reshape(-1)
+        if bad.any():
+            first = int(bad.nonzero()[0])
+            raise ValueError(f"labels: {int(bad.sum())} of {len(bad)} are NaN or infinite, the first at index {first}")
+        x = features.detach().movedim(1, -1).reshape(-1, self.feature_dim)
+        self._sums = count, reference, total, squares = self._sums or self._zero_sums(x.device)
+        step = max(1, _CHUNK_ELEMENTS // self.feature_dim)
+        for chunk, at in zip(x.split(step), rows.split(step)):
+            chunk = chunk.to(total.dtype)
+            first = count[at] == 0
+            if first.any():  # a sync point, but without a reference near the data the squares lose their digits
+                reference[at[first]] = chunk[first]
+            distance = chunk - reference[at]
+            count.index_add_(0, at, torch.ones_like(at, dtype=count.dtype))
+            total.index_add_(0, at, distance)
+            squares.index_add_(0, at, distance.square_())
+
+    def _zero_sums(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        dtype = torch.float32 if device.type == "mps" else torch.float64  # that device has no float64
+        rows = len(self.num_samples_tracked)
+        count = torch.zeros(rows, dtype=dtype, device=device)
+        reference, total, squares = torch.zeros(3, rows, self.feature_dim, dtype=dtype, device=device)
+        return count, reference, total, squares
+
+    @torch.no_grad()
+    def finish_epoch(self, epoch: int) -> None:
+        """End the epoch: what was observed since the last call becomes the statistics the next epoch smooths with.
+
+        Running and smoothed statistics are updated together, so both are of the same epoch (the first release used
+        running statistics of one epoch with smoothed ones of the epoch before). With torch.distributed initialised,
+        every rank must call it; the observations of all ranks are merged, and all end with the same statistics.
+
+        Raises:
+            ValueError: nothing was observed, or a feature was NaN or infinite (with the bin).
+        """
+        count, mean, m2 = self._merged_over_ranks()
+        self._sums = None
+        if epoch < self.start_update:
+            return
+        if not count.sum() > 0:
+            raise ValueError("finish_epoch: no features were observed in this epoch; call observe(features, labels) first")
+        finite = (mean.isfinite() & m2.isfinite()).all(dim=1)
+        if not finite.all():
+            bad = int((~finite).nonzero()[0]) + self.bucket_start
+            raise ValueError(f"features: NaN or infinite in bin {bad} of epoch {epoch}; a lower learning rate may help")
+        var = m2 / torch.where(count > 1, count - 1, 1)  # unbiased; 0 from a single sample
+        seen_before = self.num_samples_tracked[:, None] > 0
+        self.num_samples_tracked += count[:, 0].to(self.num_samples_tracked)
+        if self.momentum is None:
+            keep = 1 - count / self.num_samples_tracked[:, None].to(count).clamp(min=1)
+        else:
+            keep = torch.full_like(count, self.momentum)
+        keep = torch.where(seen_before & (epoch > self.start_update), keep, 0.0)
+        keep = torch.where(count > 0, keep, 1.0)
+        for running, new in ((self.running_mean, mean), (self.running_var, var)):
+            running.copy_((1 - keep) * new + keep * running)
+        self._publish(epoch)
+
+    def _merged_over_ranks(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Count (K, 1), mean and sum of squared deviations (K, D) of the epoch, over all ranks."""
+        count, reference, total, squares = self._sums or self._zero_sums(self.running_mean.device)
+        count = count[:, None]
+        mean = reference + total / count.clamp(min=1)
+        m2 = (squares - total.square() / count.clamp(min=1)).clamp(min=0)
+        dist = torch.distributed
+        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+            return count, mean, m2
+        all_count, all_mean = count.clone(), count * mean
+        dist.all_reduce(all_count)
+        dist.all_reduce(all_mean)
+        all_mean /= all_count.clamp(min=1)
+        apart = mean - all_mean
+        apart = torch.where(apart.abs() > 1e-14 * all_mean.abs(), apart, 0)  # rounding, where a channel is constant
+        m2 += count * apart.square()
+        dist.all_reduce(m2)
+        return all_count, all_mean, m2
+
+    def _publish(self, epoch: int) -> None:
+        """The running statistics become those `smooth` uses, together with their smoothed values."""
+        self.epoch.fill_(epoch)
+        known = self.num_samples_tracked[:, None] > 0
+        self.running_mean_last_epoch.copy_(self.running_mean)
+        self.running_var_last_epoch.copy_(self.running_var)
+        if known.any():
+            self.smoothed_mean_last_epoch.copy_(self._smooth_over_bins(self.running_mean, known))
+            self.smoothed_var_last_epoch.copy_(self._smooth_over_bins(self.running_var, known))
+        self._tabulate()
+
+    def _smooth_over_bins(self, statistics: Tensor, known: Tensor) -> Tensor:
+        """Window average over the bins (K, D), mirrored at the ends (edge bin not repeated); unknown bins weigh nothing."""
+        window = self._window.to(statistics.device, torch.float32 if statistics.device.type == "mps" else torch.float64)
+        last = len(statistics) - 1
+        at = torch.arange(-(self.ks // 2), last + self.ks // 2 + 1, device=statistics.device).abs()
+        at = last - (last - at).abs()
+        weighted = torch.where(known, statistics, 0).to(window.dtype)[at].unfold(0, self.ks, 1) @ window
+        mass = known.to(window.dtype)[at].unfold(0, self.ks, 1) @ window
+        return torch.where(mass > 0, weighted / mass, statistics.to(window.dtype))
+
+    # -- the published calls -------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def update_last_epoch_stats(self, epoch: int) -> None:
+        """The published call before `update_running_stats`: brings the smoothed statistics up to the running ones.
+
+        `finish_epoch` has done so already; it matters only after loading a checkpoint of the first release, whose
+        smoothed statistics are one epoch behind.
+        """
+        if epoch >= self.start_update:
+            self._publish(epoch)
+
+    def update_running_stats(self, features: Tensor, labels: Tensor, epoch: int) -> None:
+        """The published end of an epoch: all its raw features (N, D) and labels (N,) at once, then `finish_epoch`."""
+        self.observe(features, labels)
+        self.finish_epoch(epoch)

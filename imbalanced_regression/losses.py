@@ -1,0 +1,104 @@
+"""Losses: the mean over all elements of w * l(e), with e = prediction - target. Nothing is modified in place.
+
+Weights are per sample or per element; shapes that do not fit raise instead of broadcasting to (N, N).
+Source: the paper, section 4 and appendix (re-weighting, and focal-R with l1 and mse).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def weighted_mse_loss(inputs: Tensor, targets, weights=None) -> Tensor:
+    """Mean of w e^2.
+
+    Shapes, as for all losses here: inputs (N,), (N, 1) or any (N, ...), targets the same, weights as `align` takes them.
+    """
+    error, weights = _error(inputs, targets, weights)
+    return _mean(error**2, weights)
+
+
+def weighted_l1_loss(inputs: Tensor, targets, weights=None) -> Tensor:
+    """Mean of w |e|."""
+    error, weights = _error(inputs, targets, weights)
+    return _mean(error.abs(), weights)
+
+
+def weighted_huber_loss(inputs: Tensor, targets, weights=None, beta: float = 1.0) -> Tensor:
+    """Mean of w h(e): h = 0.5 e^2 / beta where |e| < beta, otherwise |e| - 0.5 beta. beta > 0, in the unit of the target."""
+    if not beta > 0:
+        raise ValueError(f"beta: expected a number above 0, for example 1.0, found {beta}")
+    error, weights = _error(inputs, targets, weights)
+    size = error.abs()
+    return _mean(torch.where(size < beta, 0.5 * size**2 / beta, size - 0.5 * beta), weights)
+
+
+def weighted_focal_mse_loss(
+    inputs: Tensor, targets, weights=None, activate: str = "sigmoid", beta: float = 0.2, gamma: float = 1
+) -> Tensor:
+    """Mean of w e^2 f^gamma, where f in [0, 1) grows with |e|: 2 sigmoid(beta |e|) - 1, or tanh(beta |e|)."""
+    error, weights = _error(inputs, targets, weights)
+    return _mean(error**2 * _focal(error, activate, beta) ** gamma, weights)
+
+
+def weighted_focal_l1_loss(
+    inputs: Tensor, targets, weights=None, activate: str = "sigmoid", beta: float = 0.2, gamma: float = 1
+) -> Tensor:
+    """Mean of w |e| f^gamma, with f as in `weighted_focal_mse_loss`."""
+    error, weights = _error(inputs, targets, weights)
+    return _mean(error.abs() * _focal(error, activate, beta) ** gamma, weights)
+
+
+LOSSES = {
+    "mse": weighted_mse_loss,
+    "l1": weighted_l1_loss,
+    "focal_l1": weighted_focal_l1_loss,
+    "focal_mse": weighted_focal_mse_loss,
+    "huber": weighted_huber_loss,
+}
+
+
+def align(values, inputs: Tensor, name: str) -> Tensor:
+    """`values` (tensor, array, list or number) as a tensor that broadcasts onto `inputs` (N, ...) one way only.
+
+    Accepted: a single number; the shape of `inputs`, dimensions of size 1 allowed; (N,) or (N, 1), one value per
+    sample; for (N,) inputs also (N, 1).
+
+    Raises ValueError for every other shape.
+    """
+    if not isinstance(values, Tensor):
+        values = torch.from_numpy(np.asarray(values, dtype=np.float64))
+    values = values.to(device=inputs.device, dtype=inputs.dtype)
+    if values.dim() == 0 or values.shape == inputs.shape:
+        return values
+    per_sample = inputs.dim() >= 1 and values.shape in ((len(inputs),), (len(inputs), 1))
+    if per_sample:
+        return values.reshape(-1, *[1] * (inputs.dim() - 1))
+    if values.dim() == inputs.dim() and all(v in (1, i) for v, i in zip(values.shape, inputs.shape)):
+        return values
+    raise ValueError(f"{name}: shape {tuple(values.shape)} does not fit predictions of shape {tuple(inputs.shape)}")
+
+
+def _error(inputs: Tensor, targets, weights) -> tuple[Tensor, Tensor | None]:
+    """e = inputs - targets in at least float32, and the weights in a shape that broadcasts onto it."""
+    if inputs.numel() == 0:
+        raise ValueError("inputs: expected at least one prediction, found none")
+    inputs = inputs if inputs.dtype == torch.float64 else inputs.float()  # half precision cannot hold e^2
+    targets = align(targets, inputs, "targets")
+    if targets.numel() != inputs.numel():
+        raise ValueError(f"targets: shape {tuple(targets.shape)} does not fit predictions of shape {tuple(inputs.shape)}")
+    return inputs - targets, None if weights is None else align(weights, inputs, "weights")
+
+
+def _mean(loss: Tensor, weights: Tensor | None) -> Tensor:
+    return (loss if weights is None else loss * weights).mean()
+
+
+def _focal(error: Tensor, activate: str, beta: float) -> Tensor:
+    if activate == "sigmoid":
+        return 2 * torch.sigmoid(beta * error.abs()) - 1
+    if activate == "tanh":
+        return torch.tanh(beta * error.abs())
+    raise ValueError(f"activate: expected 'sigmoid' or 'tanh', found {activate!r}")

@@ -1,0 +1,319 @@
+"""Where a run happens: device, ranks, mixed precision, seeds, the order of the data, and the log.
+
+The one idea: nothing outside this file knows whether one process runs or many. `--batch_size` is the global batch; every
+rank takes its share of it, every draw depends only on (seed, epoch), and predictions are gathered before anyone measures.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from logging.handlers import MemoryHandler
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+logger = logging.getLogger(__name__)
+
+_FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One process of a run: its device, its rank among `world`, the type of mixed precision, and whether to compile."""
+
+    device: torch.device = torch.device("cpu")
+    rank: int = 0
+    world: int = 1
+    amp: torch.dtype | None = None
+    compile: bool = False
+    channels_last: bool = False
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model as it is called in training: DistributedDataParallel under torchrun, DataParallel in one process that
+        sees several GPUs and was not told which, the model itself otherwise. The model must be on `device`."""
+        if self.compile:
+            model.compile()
+        if self.world > 1:
+            if self.device.type == "cuda":
+                model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+                return DistributedDataParallel(model, device_ids=[self.device.index])
+            return DistributedDataParallel(model)
+        if self.device == torch.device("cuda") and torch.cuda.device_count() > 1:
+            return DataParallel(model)
+        return model
+
+    def move(self, batch):
+        """Tensors in nested tuples, lists and dicts, on the device; images in channels-last order if asked for."""
+        if isinstance(batch, Tensor):
+            batch = batch.to(self.device, non_blocking=True)
+            return batch.contiguous(memory_format=torch.channels_last) if self.channels_last and batch.dim() == 4 else batch
+        if isinstance(batch, dict):
+            return {key: self.move(value) for key, value in batch.items()}
+        if isinstance(batch, (tuple, list)):
+            return type(batch)(self.move(value) for value in batch)
+        return batch
+
+    def autocast(self) -> AbstractContextManager:
+        return nullcontext() if self.amp is None else torch.autocast(self.device.type, self.amp)
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The mean over ranks of a tensor that every rank has."""
+        if self.world > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+            values /= self.world
+        return values
+
+    def gather(self, value) -> list:
+        """Every rank's `value` (any picklable object), on every rank, in the order of the ranks."""
+        if self.world == 1:
+            return [value]
+        values = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        if self.world > 1:
+            dist.barrier()
+
+
+def start(device: str | None = None, amp: str = "none", *, compile: bool = False, channels_last: bool = False) -> Runtime:
+    """Join the other processes if torchrun started this one, and choose the device.
+
+    Args:
+        device: "cpu", "cuda" (all visible GPUs), "cuda:1", "mps"; None takes CUDA where there is any, otherwise the CPU.
+        amp: "none", "bf16" or "fp16".
+
+    Raises:
+        ValueError: a device that is not there, or more processes than GPUs.
+    """
+    if amp not in AMP:
+        raise ValueError(f"--amp: expected one of {', '.join(AMP)}, found {amp!r}")
+    gpus = torch.cuda.device_count()
+    try:
+        chosen = torch.device(device or ("cuda" if gpus else "cpu"))
+    except RuntimeError:
+        raise ValueError(f"--device: expected cpu, cuda, cuda:0, ... or mps, found {device!r}") from None
+    if chosen.type == "cuda" and (chosen.index or 0) >= gpus:
+        raise ValueError(f"--device: {chosen} was asked for, but {gpus} GPUs are visible; pass another or --device cpu")
+    if chosen.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("--device: mps was asked for, but is not available here; pass --device cpu")
+    options = {"amp": AMP[amp], "compile": compile, "channels_last": channels_last}
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return Runtime(chosen, **options)
+
+    rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    if chosen.type == "cuda":
+        if local >= gpus:
+            wanted = os.environ.get("LOCAL_WORLD_SIZE", str(local + 1))
+            raise ValueError(
+                f"--nproc_per_node: {wanted} processes were asked for, but {gpus} GPUs are visible; "
+                "lower it or pass --device cpu"
+            )
+        chosen = torch.device("cuda", local)
+        torch.cuda.set_device(chosen)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+    return Runtime(chosen, rank, world, **options)
+
+
+def stop() -> None:
+    """Leave the other processes."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside DistributedDataParallel or DataParallel."""
+    return model.module if isinstance(model, (DistributedDataParallel, DataParallel)) else model
+
+
+def for_inference(model: nn.Module) -> nn.Module:
+    """What to call without gradients: DistributedDataParallel would wait for ranks that have fewer batches."""
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+# -- randomness --------------------------------------------------------------------------------------------------------
+
+
+def mix(seed: int, *numbers: int) -> int:
+    """One seed from several numbers, so that draws for (seed, epoch, rank) are unrelated to those of their neighbours."""
+    return int(np.random.SeedSequence([seed, *numbers]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seed_all(seed: int) -> None:
+    """Seed python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  # libraries that draw from numpy's global state
+    torch.manual_seed(seed)
+
+
+def _seed_worker(worker: int) -> None:
+    seed_all(torch.initial_seed())
+
+
+# -- the order of the data ---------------------------------------------------------------------------------------------
+
+
+class Batches(Sampler[list[int]]):
+    """Batches of a training epoch as lists of indices: this rank's share of each global batch.
+
+    Passes over the data are shuffled by (seed, pass) and follow one another; an epoch is one pass, or `steps` batches of
+    the endless row of passes. Being a pure function of the epoch, the order after a resume is the uninterrupted one.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, *, seed: int, steps: int | None = None, rank: int = 0, world: int = 1
+    ):
+        super().__init__()
+        if batch_size < 1:
+            raise ValueError(f"--batch_size: expected at least 1, found {batch_size}")
+        self.count, self.batch_size, self.seed, self.rank, self.world = count, batch_size, seed, rank, world
+        self.per_pass = -(-count // batch_size)
+        self.steps = self.per_pass if steps is None else steps
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def global_batches(self) -> Iterator[np.ndarray]:
+        """The batches of the epoch before they are shared out: (B,) indices each, the last of a pass possibly smaller."""
+        current, order = -1, np.empty(0, dtype=np.int64)
+        for step in range(self.epoch * self.steps, (self.epoch + 1) * self.steps):
+            number, at = divmod(step, self.per_pass)
+            if number != current:
+                current, order = number, np.random.default_rng([self.seed, number]).permutation(self.count)
+            yield order[at * self.batch_size : (at + 1) * self.batch_size]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.global_batches():
+            mine = batch[self.rank :: self.world]
+            # a rank without a sample still takes part in the gradient exchange, with one that counts 0 (see `shares`)
+            yield (mine if len(mine) else batch[:1]).tolist()
+
+    def shares(self) -> list[float]:
+        """Per step, what this rank's mean loss counts: its number of samples over the average of all ranks.
+
+        With it the average of the ranks' gradients is the gradient of the mean over the global batch.
+        """
+        return [len(b[self.rank :: self.world]) * self.world / len(b) for b in self.global_batches()]
+
+
+class Shard(Sampler[list[int]]):
+    """Every sample once, in a given order, this rank's part of them in batches; nothing is padded or repeated."""
+
+    def __init__(self, order: Sequence[int], batch_size: int, *, rank: int = 0, world: int = 1):
+        super().__init__()
+        self.indices = np.asarray(order)[rank::world]
+        self.batches = [self.indices[at : at + batch_size].tolist() for at in range(0, len(self.indices), batch_size)]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self.batches)
+
+
+@dataclass
+class Splits:
+    """The data of a run.
+
+    Each data set gives `(inputs, target, weight)` per index; `collate` makes a batch of them (torch's default when None).
+    `stats` is what FDS collects its second-pass statistics from (the training set when None). `length` says how long a
+    sample of a data set is, where batches of like length save padding; it never changes a result, only the time.
+    """
+
+    train: Dataset
+    val: Dataset
+    test: Dataset
+    stats: Dataset | None = None
+    collate: Callable | None = None
+    length: Callable[[Dataset, int], int] | None = None
+
+    def order(self, dataset: Dataset) -> np.ndarray:
+        """The order in which to read a data set when order does not matter: the longest first."""
+        indices = np.arange(len(dataset))  # type: ignore[arg-type]
+        if self.length is None:
+            return indices
+        return indices[np.argsort([-self.length(dataset, int(i)) for i in indices], kind="stable")]
+
+
+def make_loader(dataset: Dataset, batches: Sampler, runtime: Runtime, *, workers: int, collate=None) -> DataLoader:
+    """A DataLoader over ready-made batches of indices, with seeded workers and pinned memory for CUDA."""
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        worker_init_fn=_seed_worker,
+        generator=torch.Generator(),
+        pin_memory=runtime.device.type == "cuda",
+        persistent_workers=workers > 0,
+    )
+
+
+# -- the log -----------------------------------------------------------------------------------------------------------
+
+
+def start_log(runtime: Runtime) -> None:
+    """Log to the terminal; only the main process speaks, others only of warnings. `log_to` adds the run's file."""
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        root.removeHandler(handler)
+        handler.close()
+    root.setLevel(logging.INFO if runtime.is_main else logging.WARNING)
+    # what is said before the run has a folder waits here for it
+    for handler in (_Terminal(), MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)):
+        handler.setFormatter(_FORMAT)
+        root.addHandler(handler)
+
+
+def log_to(folder: Path) -> None:
+    """From now on, and for what was said since `start_log`, also log to training.log in `folder`."""
+    file = logging.FileHandler(folder / "training.log", encoding="utf-8")
+    file.setFormatter(_FORMAT)
+    root = logging.getLogger()
+    for handler in list(root.handlers):
+        if isinstance(handler, MemoryHandler):
+            handler.setTarget(file)
+            handler.flush()
+            root.removeHandler(handler)
+            handler.close()
+    root.addHandler(file)
+
+
+class _Terminal(logging.StreamHandler):
+    """Writes around a progress bar instead of through it."""
+
+    def __init__(self):
+        super().__init__(sys.stdout)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stdout)
+
+
+def progress(iterable, total: int, title: str, runtime: Runtime):
+    """`iterable` with a progress bar, on a terminal and in the main process only."""
+    from tqdm import tqdm
+
+    return tqdm(iterable, total=total, desc=title, leave=False, disable=not (runtime.is_main and sys.stderr.isatty()))

@@ -1,0 +1,41 @@
+"""The losses with STS-B-DIR's own constants. Predictions and targets are scores divided by 5, so errors lie within 0..1."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from imbalanced_regression import losses
+from imbalanced_regression.losses import weighted_l1_loss, weighted_mse_loss
+
+SCALE = 5.0  # the model predicts score / SCALE
+
+
+def weighted_focal_mse_loss(inputs, targets, weights=None, activate="sigmoid", beta=20.0, gamma=1) -> Tensor:
+    """See `imbalanced_regression.weighted_focal_mse_loss`; beta 20 suits errors within 0..1."""
+    return losses.weighted_focal_mse_loss(inputs, targets, weights, activate, beta, gamma)
+
+
+def weighted_focal_l1_loss(inputs, targets, weights=None, activate="sigmoid", beta=20.0, gamma=1) -> Tensor:
+    """See `imbalanced_regression.weighted_focal_l1_loss`; beta 20 suits errors within 0..1."""
+    return losses.weighted_focal_l1_loss(inputs, targets, weights, activate, beta, gamma)
+
+
+def weighted_huber_loss(inputs, targets, weights=None, beta=0.5) -> Tensor:
+    """See `imbalanced_regression.weighted_huber_loss`; `train.py` passes --huber_beta, 0.3 by default."""
+    return losses.weighted_huber_loss(inputs, targets, weights, beta)
+
+
+LOSSES = {
+    "mse": weighted_mse_loss,
+    "l1": weighted_l1_loss,
+    "focal_l1": weighted_focal_l1_loss,
+    "focal_mse": weighted_focal_mse_loss,
+    "huber": weighted_huber_loss,
+}
+
+
+def make_criterion(name: str, huber_beta: float):
+    """(predictions, scores 0..5, weights) -> scalar, for the loop."""
+    loss = LOSSES[name]
+    options = {"beta": huber_beta} if name == "huber" else {}
+    return lambda preds, scores, weights: loss(preds, scores / SCALE, weights, **options)

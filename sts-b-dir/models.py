@@ -1,0 +1,81 @@
+"""The model of STS-B-DIR: word embeddings -> BiLSTM -> max over time, for both sentences -> [u; v; |u - v|; u * v].
+
+Two sentences are two rows of one LSTM call over their true lengths, so that cuDNN runs once per step.
+Source: the paper, section 4 (STS-B-DIR), after the BiLSTM baseline of GLUE (Wang et al. 2018).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+# published key prefix -> ours
+RENAMES = (
+    ("pair_encoder._text_field_embedder.token_embedder_words.", "encoder.embedding."),
+    ("pair_encoder._phrase_layer._module.", "encoder.lstm."),
+    ("sts-b_pred_layer.", "head."),
+    ("FDS.", "fds."),
+)
+
+
+class PairEncoder(nn.Module):
+    """Two sentences -> features (B, 8 d_hid).
+
+    Args:
+        embeddings: (V, d_word) the words' vectors; row 0 is the padding and stays zero.
+        train_words: whether they learn.
+        d_hid: LSTM units per direction.
+        layers: LSTM layers. highway_layers: highway layers between embeddings and LSTM.
+        dropout, dropout_embs: after the LSTM, and after the embeddings.
+    """
+
+    def __init__(
+        self, embeddings: Tensor, *, train_words: bool, d_hid: int = 1500, layers: int = 2, highway_layers: int = 0,
+        dropout: float = 0.2, dropout_embs: float = 0.2,
+    ):
+        super().__init__()
+        d_word = embeddings.shape[1]
+        self.embedding = nn.Embedding.from_pretrained(embeddings, freeze=not train_words, padding_idx=0)
+        self.highway = nn.ModuleList(Highway(d_word) for _ in range(highway_layers))
+        self.dropout_embs = nn.Dropout(dropout_embs)
+        self.lstm = nn.LSTM(d_word, d_hid, num_layers=layers, bidirectional=True, batch_first=True)
+        self.dropout = nn.Dropout(dropout)
+        self.feature_dim = 8 * d_hid
+
+    def forward(self, inputs: tuple[Tensor, Tensor]) -> Tensor:
+        """(word indices (B, 2, T), lengths (B, 2)) -> features (B, 8 d_hid)."""
+        tokens, lengths = inputs
+        words = self.embedding(tokens.flatten(0, 1))
+        for layer in self.highway:
+            words = layer(words)
+        words = self.dropout_embs(words)
+        if words.is_cuda:
+            self.lstm.flatten_parameters()  # DataParallel's replicas hold scattered copies
+        lengths = lengths.flatten()
+        packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=tokens.shape[2])
+        states = self.dropout(states)
+        padding = torch.arange(tokens.shape[2], device=tokens.device) >= lengths[:, None]
+        sentences = states.masked_fill(padding[:, :, None], -torch.inf).amax(dim=1)
+        u, v = sentences.unflatten(0, (-1, 2)).unbind(1)
+        return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
+
+
+class Highway(nn.Module):
+    """x -> g relu(W x) + (1 - g) x with a learnt gate g that starts open to x (Srivastava et al. 2015)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear = nn.Linear(width, 2 * width)
+        nn.init.constant_(self.linear.bias[width:], 1.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        changed, gate = self.linear(x).chunk(2, dim=-1)
+        gate = torch.sigmoid(gate)
+        return gate * x + (1 - gate) * torch.relu(changed)
+
+
+def make_head(feature_dim: int) -> nn.Linear:
+    """features -> score / 5, (B, 1)."""
+    return nn.Linear(feature_dim, 1)

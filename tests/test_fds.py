@@ -1,0 +1,647 @@
+"""FDS against the slow twin, each of its decisions against a fault of the first release, and where it must run.
+
+B batch, D features, K rows of statistics, H W pixels.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+
+import numpy as np
+import pytest
+import slow
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from imbalanced_regression.bins import Bins
+from imbalanced_regression.fds import FDS
+
+PUBLISHED_BUFFERS = (
+    "epoch",
+    "running_mean",
+    "running_var",
+    "running_mean_last_epoch",
+    "running_var_last_epoch",
+    "smoothed_mean_last_epoch",
+    "smoothed_var_last_epoch",
+    "num_samples_tracked",
+)
+
+
+def draw(n, D=3, K=8, seed=0, dtype=torch.float32):
+    """Features (n, D) whose mean and spread follow the label, and whole labels (n,) in 0..K-1."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, K, (n,), generator=generator).to(dtype)
+    spread = 0.5 + 0.2 * labels[:, None]
+    return labels[:, None] + spread * torch.randn(n, D, generator=generator, dtype=dtype), labels
+
+
+def trained(epochs=1, n=60, D=3, K=8, dtype=torch.float32, **how):
+    fds = FDS(D, K, **how).to(dtype)
+    for epoch in range(epochs):
+        fds.update_running_stats(*draw(n, D, K, seed=epoch, dtype=dtype), epoch)
+    return fds
+
+
+def statistics(fds):
+    return {name: buffer.clone() for name, buffer in fds.named_buffers() if "mean" in name or "var" in name}
+
+
+def close(found, expected, **how):
+    torch.testing.assert_close(found, torch.as_tensor(expected, dtype=found.dtype), **how)
+
+
+# against the twin
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0, 0.5, None])
+@pytest.mark.parametrize("start", [0, 2])
+def test_epochs_of_statistics_and_calibration_equal_the_twins(momentum, start):
+    """Five epochs in which bins come and go: the last row is never seen, one appears only from epoch 3 on."""
+    D, K = 3, 9
+    fds = FDS(D, K, start_update=start, start_smooth=start + 1, momentum=momentum).double()
+    twin = slow.FDS(D, K, start_update=start, start_smooth=start + 1, momentum=momentum)
+    for epoch in range(5):
+        z, y = draw(40, D, K - 1, seed=epoch, dtype=torch.float64)
+        if epoch < 3:
+            y[y == 5] = 4
+        if epoch == 4:
+            y[y == 2] = 1  # unseen in this epoch: its statistics stay
+        rows = y.long().tolist()
+        close(fds.smooth(z, y, epoch), twin.smooth(z.tolist(), rows, epoch), rtol=1e-6, atol=1e-8)
+        fds.update_last_epoch_stats(epoch)
+        fds.update_running_stats(z, y, epoch)
+        twin.finish_epoch(z.tolist(), rows, epoch)
+        close(fds.running_mean, twin.mean, rtol=1e-9, atol=1e-9)
+        close(fds.running_var, twin.var, rtol=1e-9, atol=1e-9)
+        assert fds.num_samples_tracked.tolist() == twin.seen
+        if epoch >= start:
+            seen = torch.tensor(twin.seen) > 0
+            close(fds.smoothed_mean_last_epoch[seen], torch.tensor(twin.smoothed_mean)[seen], rtol=1e-6, atol=1e-8)
+            close(fds.smoothed_var_last_epoch[seen], torch.tensor(twin.smoothed_var)[seen], rtol=1e-6, atol=1e-8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from(
+        [("gaussian", 5, 2), ("gaussian", 9, 1), ("triang", 3, 1), ("laplace", 7, 0.7), ("gaussian", 1, 2)]
+    ),
+    st.sampled_from([(0.1, 10.0), (0.5, 2.0), (0.2, 5.0)]),
+    st.integers(2, 30),
+    st.integers(0, 10**6),
+)
+def test_any_window_and_clip_equal_the_twins(window, clip, n, seed):
+    kernel, ks, sigma = window
+    D, K = 2, 10
+    z, y = draw(n, D, K, seed=seed, dtype=torch.float64)
+    rows = y.long().tolist()
+    fds = FDS(D, K, kernel=kernel, ks=ks, sigma=sigma, clip=clip).double()
+    twin = slow.FDS(D, K, window=slow.kernel_window(kernel, ks, sigma), clip=clip)
+    fds.update_running_stats(z, y, 0)
+    twin.finish_epoch(z.tolist(), rows, 0)
+    close(fds.smooth(z, y, 1), twin.smooth(z.tolist(), rows, 1), rtol=1e-6, atol=1e-7)
+
+
+def test_a_bin_of_one_sample_has_the_biased_variance_0_and_passes_unchanged():
+    z = torch.tensor([[1.0, 2.0], [3.0, 5.0], [7.0, 7.0]])
+    y = torch.tensor([0.0, 0.0, 3.0])
+    fds = FDS(2, 6)
+    fds.update_running_stats(z, y, 0)
+    assert fds.running_var[0].tolist() == [2.0, 4.5]  # unbiased
+    assert fds.running_var[3].tolist() == [0.0, 0.0]
+    assert torch.equal(fds.smooth(z, y, 1)[2], z[2])
+
+
+# where it is the identity
+
+
+def test_it_is_the_identity_at_evaluation_before_start_smooth_and_before_any_statistics():
+    z, y = draw(20)
+    fresh = FDS(3, 8)
+    assert torch.equal(fresh.smooth(z, y, 5), z)
+    fds = trained(start_smooth=3)
+    assert torch.equal(fds.smooth(z, y, 2), z)
+    assert not torch.equal(fds.smooth(z, y, 3), z)
+    fds.eval()
+    assert torch.equal(fds.smooth(z, y, 3), z)
+
+
+def test_before_start_update_nothing_is_learnt():
+    fds = FDS(3, 8, start_update=2)
+    before = statistics(fds)
+    fds.update_running_stats(*draw(40), 0)
+    fds.update_last_epoch_stats(1)
+    fds.update_running_stats(*draw(40), 1)
+    assert all(torch.equal(value, before[name]) for name, value in statistics(fds).items())
+    assert fds.num_samples_tracked.sum() == 0
+    fds.update_running_stats(*draw(40, seed=7), 2)
+    alone = FDS(3, 8)
+    alone.update_running_stats(*draw(40, seed=7), 0)
+    assert torch.equal(fds.running_mean, alone.running_mean)  # and the epochs before are not in it
+
+
+# decision 1: a pure function
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_smooth_never_writes_into_its_input(epoch):
+    fds, (z, y) = trained(), draw(20)
+    z_before, y_before, buffers = z.clone(), y.clone(), statistics(fds)
+    fds.smooth(z, y, epoch)
+    assert torch.equal(z, z_before)
+    assert torch.equal(y, y_before)
+    assert all(torch.equal(value, buffers[name]) for name, value in statistics(fds).items())
+
+
+def test_statistics_never_write_into_the_features():
+    (z, y), fds = draw(30), FDS(3, 8)
+    z_before, y_before = z.clone(), y.clone()
+    fds.observe(z, y)
+    fds.finish_epoch(0)
+    assert torch.equal(z, z_before)
+    assert torch.equal(y, y_before)
+
+
+def test_gradient_flows_through_the_features_only_and_is_the_scale():
+    fds, (z, y) = trained(), draw(20)
+    z.requires_grad_()
+    fds.smooth(z, y, 1).sum().backward()
+    rows = y.long()
+    ratio = fds.smoothed_var_last_epoch / fds.running_var_last_epoch
+    torch.testing.assert_close(z.grad, ratio.clamp(0.1, 10).sqrt()[rows])
+    assert all(buffer.grad is None and not buffer.requires_grad for buffer in fds.buffers())
+    assert not list(fds.parameters())
+
+
+def test_statistics_of_features_that_carry_gradient_keep_no_graph():
+    z, y = draw(30)
+    fds = FDS(3, 8)
+    fds.observe(z.requires_grad_(), y)
+    fds.finish_epoch(0)
+    assert not any(buffer.requires_grad for buffer in fds.buffers())
+
+
+def test_smooth_passes_gradcheck():
+    fds, (z, y) = trained(dtype=torch.float64), draw(6, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda x: fds.smooth(x, y, 1), (z.requires_grad_(),))
+
+
+# decision 2: one end of an epoch updates both
+
+
+def test_one_end_of_epoch_updates_running_and_smoothed_statistics_together():
+    fds = FDS(3, 8)
+    for epoch in range(3):
+        fds.update_last_epoch_stats(epoch)
+        fds.update_running_stats(*draw(60, seed=epoch), epoch)
+        assert torch.equal(fds.running_mean_last_epoch, fds.running_mean)
+        assert torch.equal(fds.running_var_last_epoch, fds.running_var)
+        window = slow.FDS(3, 8).window
+        expected = slow.smooth_over_bins(fds.running_mean.double().tolist(), fds.num_samples_tracked.tolist(), window)
+        close(fds.smoothed_mean_last_epoch, expected)
+
+
+def test_the_buffers_of_this_epoch_and_the_last_are_not_the_same_memory():
+    fds = trained()
+    assert fds.running_mean.data_ptr() != fds.running_mean_last_epoch.data_ptr()
+    assert fds.running_var.data_ptr() != fds.running_var_last_epoch.data_ptr()
+
+
+def test_the_published_calls_equal_observe_and_finish_epoch():
+    published, streamed = FDS(3, 8), FDS(3, 8)
+    for epoch in range(3):
+        z, y = draw(50, seed=epoch)
+        published.update_last_epoch_stats(epoch)
+        published.update_running_stats(z, y, epoch)
+        streamed.observe(z[:20], y[:20])
+        streamed.observe(z[20:], y[20:])
+        streamed.finish_epoch(epoch)
+    for name, value in statistics(published).items():
+        torch.testing.assert_close(value, statistics(streamed)[name])
+
+
+def test_statistics_change_only_at_the_end_of_the_epoch():
+    fds, (z, y) = trained(), draw(20)
+    before, smoothed = statistics(fds), fds.smooth(z, y, 1)
+    fds.observe(*draw(60, seed=9))
+    assert all(torch.equal(value, before[name]) for name, value in statistics(fds).items())
+    assert torch.equal(fds.smooth(z, y, 1), smoothed)
+
+
+def test_every_epoch_starts_its_statistics_anew():
+    fds = trained(momentum=0.0)
+    fds.update_running_stats(*draw(60, seed=5), 1)
+    alone = FDS(3, 8)
+    alone.update_running_stats(*draw(60, seed=5), 0)
+    torch.testing.assert_close(fds.running_mean, alone.running_mean)
+    torch.testing.assert_close(fds.running_var, alone.running_var)
+
+
+# decision 3: reflected ends, unseen bins unknown
+
+
+def test_the_bin_axis_is_reflected_without_repeating_the_edge():
+    z = torch.tensor([[0.0], [2.0], [10.0], [12.0], [20.0], [22.0]])
+    y = torch.tensor([0.0, 0.0, 1.0, 1.0, 2.0, 2.0])
+    fds = FDS(1, 3, kernel="triang", ks=3)
+    fds.update_running_stats(z, y, 0)
+    # means 1, 11, 21 under the window 1/4, 1/2, 1/4: row 0 sees row 1 on both sides
+    close(fds.smoothed_mean_last_epoch[:, 0], [0.5 * 1 + 0.5 * 11, 11, 0.5 * 21 + 0.5 * 11])
+
+
+def test_bins_never_seen_weigh_nothing_and_the_window_is_renormalised():
+    z, y = draw(40)
+    y[(y == 3) | (y == 5)] = 4.0
+    fds = FDS(3, 8)
+    fds.update_running_stats(z + 100, y, 0)
+    assert (fds.smoothed_mean_last_epoch > 50).all()  # not pulled towards a mean of 0
+    seen = torch.tensor([0, 1, 2, 4, 6, 7])
+    window = slow.FDS(3, 8).window
+    expected = slow.smooth_over_bins(fds.running_mean.double().tolist(), fds.num_samples_tracked.tolist(), window)
+    close(fds.smoothed_mean_last_epoch[seen], torch.tensor(expected)[seen])
+
+
+def test_constant_statistics_stay_constant_whatever_is_unseen():
+    z = torch.tensor([[4.0], [6.0]]).repeat(3, 1)
+    y = torch.tensor([1.0, 1, 6, 6, 7, 7])
+    fds = FDS(1, 9)
+    fds.update_running_stats(z, y, 0)
+    seen = fds.num_samples_tracked > 0
+    close(fds.smoothed_mean_last_epoch[seen], torch.full((3, 1), 5.0))
+    torch.testing.assert_close(fds.smooth(z, y, 1), z)
+
+
+def test_features_of_a_bin_never_seen_pass_unchanged():
+    z, y = draw(40)
+    y[y == 3] = 4.0
+    fds = FDS(3, 8)
+    fds.update_running_stats(z, y, 0)
+    labels = torch.tensor([3.0, 4.0])
+    out = fds.smooth(z[:2], labels, 1)
+    assert torch.equal(out[0], z[0])
+    assert not torch.equal(out[1], z[1])
+
+
+def test_a_bin_first_seen_in_a_later_epoch_takes_its_epoch_value_whole():
+    fds = FDS(3, 8, momentum=0.9)
+    z, y = draw(60)
+    early = y != 6
+    fds.update_running_stats(z[early], y[early], 0)
+    fds.update_running_stats(z, y, 1)
+    close(fds.running_mean[6], z[y == 6].double().mean(0))
+    close(fds.running_var[6], z[y == 6].double().var(0))
+
+
+# decision 4: every label has a bin
+
+
+def test_labels_beyond_the_ends_belong_to_the_end_rows():
+    fds = trained(n=100, bucket_start=2)
+    z = torch.randn(6, 3)
+    inside = fds.smooth(z, torch.tensor([2.0, 2, 2, 7, 7, 7]), 1)
+    assert torch.equal(fds.smooth(z, torch.tensor([-50.0, 0, 1.5, 8, 99, 1e6]), 1), inside)
+    one_by_one = [
+        fds.smooth(z[i : i + 1], label.view(1), 1) for i, label in enumerate(torch.tensor([-50.0, 0, 1.5, 8, 99, 1e6]))
+    ]
+    torch.testing.assert_close(torch.cat(one_by_one), inside)  # whatever else is in the batch
+
+
+def test_end_rows_count_the_labels_beyond_them():
+    fds = FDS(2, 6, bucket_start=2)
+    fds.update_running_stats(torch.randn(7, 2), torch.tensor([0.0, 1, 2, 3, 5, 6, 40]), 0)
+    assert fds.num_samples_tracked.tolist() == [3, 1, 0, 3]
+
+
+def test_float_labels_are_binned_not_compared():
+    fds = trained(n=100)
+    z = torch.randn(4, 3)
+    whole = fds.smooth(z, torch.tensor([1.0, 1.0, 3.0, 3.0]), 1)
+    assert torch.equal(fds.smooth(z, torch.tensor([1.2, 1.999, 3.5, 3.0001]), 1), whole)
+
+
+def test_own_bins_decide_the_row_as_they_do_for_lds():
+    bins = Bins.uniform(0, 5, 50)
+    fds = FDS(2, bins=bins)
+    assert fds.running_mean.shape == (50, 2)
+    scores = np.arange(51) / 10
+    labels = torch.tensor(scores, dtype=torch.float32)
+    fds.update_running_stats(torch.randn(51, 2), labels, 0)
+    assert fds.num_samples_tracked.tolist() == bins.counts(scores).tolist()
+
+
+@pytest.mark.parametrize("edges", [np.linspace(-3, 3, 13), np.linspace(20000, 20001, 11), [-1, 0, 0.1, 7, 100]])
+def test_own_bins_of_any_range_agree_with_numpy(edges):
+    bins = Bins(edges)
+    near = np.concatenate([bins.edges, bins.edges + 1e-3, bins.edges - 1e-3, bins.edges[:-1] + np.diff(bins.edges) / 3])
+    fds = FDS(1, bins=bins, ks=3)
+    fds.update_running_stats(torch.randn(len(near), 1), torch.tensor(near, dtype=torch.float32), 0)
+    assert (
+        fds.num_samples_tracked.tolist() == bins.counts(near.astype(np.float32)).tolist() == bins.counts(near).tolist()
+    )
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.uint8, torch.float64, torch.float16])
+def test_labels_of_any_number_type_and_of_one_or_two_axes_work_alike(kind):
+    fds, (z, y) = trained(), draw(20)
+    expected = fds.smooth(z, y, 1)
+    assert torch.equal(fds.smooth(z, y.to(kind), 1), expected)
+    assert torch.equal(fds.smooth(z, y.to(kind)[:, None], 1), expected)
+    flat, column = FDS(3, 8), FDS(3, 8)
+    flat.update_running_stats(z, y, 0)
+    column.update_running_stats(z, y.to(kind)[:, None], 0)
+    assert torch.equal(flat.running_mean, column.running_mean)
+
+
+def test_a_channel_without_variance_leaves_the_other_channels_calibrated():
+    z, y = draw(80)
+    z[:, 1] = 0.1
+    z[y == 4, 2] = 0.7  # this one is constant in a single bin
+    fds = FDS(3, 8)
+    fds.update_running_stats(z, y, 0)
+    assert (fds.running_var[:, 1] == 0).all()
+    assert fds.running_var[4, 2] == 0
+    out = fds.smooth(z, y, 1)
+    assert torch.equal(out[:, 1], z[:, 1])
+    assert torch.equal(out[y == 4, 2], z[y == 4, 2])
+    assert (out[:, 0] != z[:, 0]).all()
+    assert (out[y != 4, 2] != z[y != 4, 2]).all()
+
+
+# decision 5: batch by batch, at any mean, over all ranks
+
+
+@pytest.mark.parametrize("sizes", [[1] * 97, [5, 90, 2], [97]])
+def test_batch_by_batch_equals_all_at_once(sizes):
+    z, y = draw(97, dtype=torch.float64)
+    once, streamed = FDS(3, 8).double(), FDS(3, 8).double()
+    once.update_running_stats(z, y, 0)
+    for part, labels in zip(z.split(sizes), y.split(sizes)):
+        streamed.observe(part, labels)
+    streamed.finish_epoch(0)
+    for name, value in statistics(once).items():
+        torch.testing.assert_close(statistics(streamed)[name], value, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("batch", [50, 20_000])
+def test_variance_survives_a_mean_of_1000_and_a_standard_deviation_of_a_hundredth(batch):
+    """A plain float32 sum of squares gives negative variances here."""
+    generator = torch.Generator().manual_seed(0)
+    z = 1000 + 0.01 * torch.randn(20_000, 4, generator=generator)
+    y = torch.randint(0, 5, (20_000,), generator=generator)
+    fds = FDS(4, 5, ks=3)
+    for part, labels in zip(z.split(batch), y.split(batch)):
+        fds.observe(part, labels)
+    fds.finish_epoch(0)
+    for b in range(5):
+        torch.testing.assert_close(fds.running_var[b].double(), z[y == b].double().var(0), rtol=1e-4, atol=0)
+    out = fds.smooth(z, y, 1)
+    torch.testing.assert_close(
+        out.double().var(0), z.double().var(0), rtol=0.05, atol=0
+    )  # nor does the calibration lose it
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e6])
+def test_features_of_any_scale_are_calibrated_alike(scale):
+    z, y = draw(200)
+    one, other = FDS(3, 8), FDS(3, 8)
+    one.update_running_stats(z, y, 0)
+    other.update_running_stats(z * scale, y, 0)
+    torch.testing.assert_close(other.smooth(z * scale, y, 1) / scale, one.smooth(z, y, 1), rtol=1e-4, atol=1e-4)
+
+
+def test_an_epoch_without_features_is_an_error_that_says_what_to_call():
+    with pytest.raises(ValueError, match="observe"):
+        FDS(3, 8).finish_epoch(0)
+
+
+def test_bad_features_are_named_by_their_bin_and_leave_the_statistics_as_they_were():
+    fds, (z, y) = trained(), draw(40)
+    before = statistics(fds)
+    z[y == 4] = torch.nan
+    with pytest.raises(ValueError, match=r"(?=.*features)(?=.*NaN)(?=.*bin 4)"):
+        fds.update_running_stats(z, y, 1)
+    assert all(torch.equal(value, before[name]) for name, value in statistics(fds).items())
+
+
+def shard_worker(rank, shares, path, folder):
+    """One of several processes: observes its uneven share and must end with the statistics of all."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{path}", rank=rank, world_size=len(shares))
+    try:
+        fds = FDS(3, 8)
+        for epoch in range(2):
+            z, y = draw(101, seed=epoch)
+            fds.observe(z.split(shares)[rank], y.split(shares)[rank])
+            fds.finish_epoch(epoch)
+        torch.save(fds.state_dict(), f"{folder}/{rank}.pt")
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one(tmp_path):
+    shares = [90, 11]
+    torch.multiprocessing.spawn(shard_worker, (shares, tmp_path / "rendezvous", tmp_path), nprocs=2)
+    alone = FDS(3, 8)
+    for epoch in range(2):
+        alone.update_running_stats(*draw(101, seed=epoch), epoch)
+    states = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(states[0][name], value, rtol=1e-6, atol=1e-6)
+        assert torch.equal(states[0][name], states[1][name])
+
+
+# decision 6 is the training loop's: which features reach `observe`
+
+
+# decision 7: the published names
+
+
+def test_the_state_dict_has_exactly_the_published_buffers():
+    state = FDS(feature_dim=5, bucket_num=100, bucket_start=3).state_dict()
+    assert set(state) == set(PUBLISHED_BUFFERS)
+    assert state["epoch"].shape == (1,)
+    assert state["num_samples_tracked"].shape == (97,)
+    for name in PUBLISHED_BUFFERS[1:-1]:
+        assert state[name].shape == (97, 5)
+    assert {value.dtype for value in state.values()} == {torch.float32}
+    assert set(FDS(5, bins=Bins.uniform(0, 1, 10)).state_dict()) == set(PUBLISHED_BUFFERS)
+
+
+def test_the_constructor_takes_the_published_arguments_in_the_published_order():
+    fds = FDS(4, 50, 2, 1, 3, "triang", 7, 1, 0.5)
+    assert fds.running_mean.shape == (48, 4)
+    assert fds.epoch.item() == 1  # start_update, as published
+    z, y = draw(20, D=4)
+    fds.update_running_stats(z, y, 1)
+    assert torch.equal(fds.smooth(z, y, 2), z)
+    assert not torch.equal(fds.smooth(z, y, 3), z)
+
+
+def test_a_saved_state_continues_as_if_never_interrupted():
+    fds = trained(epochs=2)
+    file = io.BytesIO()
+    torch.save(fds.state_dict(), file)
+    file.seek(0)
+    loaded = FDS(3, 8)
+    loaded.load_state_dict(torch.load(file, weights_only=True), strict=True)
+    z, y = draw(30, seed=8)
+    assert torch.equal(loaded.smooth(z, y, 2), fds.smooth(z, y, 2))
+    for one in (fds, loaded):
+        one.update_running_stats(z, y, 2)
+    assert all(torch.equal(value, fds.state_dict()[name]) for name, value in loaded.state_dict().items())
+    assert torch.equal(loaded.smooth(z, y, 3), fds.smooth(z, y, 3))
+
+
+def test_statistics_loaded_over_others_are_those_smooth_uses():
+    old, new, (z, y) = trained(), trained(epochs=3), draw(30)
+    old.smooth(z, y, 1)
+    old.load_state_dict(new.state_dict())
+    assert torch.equal(old.smooth(z, y, 1), new.smooth(z, y, 1))
+
+
+def test_a_copy_is_independent():
+    fds, (z, y) = trained(), draw(30)
+    twin = copy.deepcopy(fds)
+    expected = twin.smooth(z, y, 1)
+    fds.update_running_stats(*draw(60, seed=4), 1)
+    assert torch.equal(twin.smooth(z, y, 1), expected)
+
+
+# decision 8: dense features, autocast, compilation, replicas
+
+
+def test_dense_features_equal_flat_ones_pixel_by_pixel():
+    generator = torch.Generator().manual_seed(0)
+    z = torch.randn(3, 5, 4, 6, generator=generator)
+    y = torch.randint(0, 8, (3, 1, 4, 6), generator=generator).float()
+    flat_z, flat_y = z.permute(0, 2, 3, 1).reshape(-1, 5), y.reshape(-1)
+    dense, flat = FDS(5, 8), FDS(5, 8)
+    dense.update_running_stats(z, y, 0)
+    flat.update_running_stats(flat_z, flat_y, 0)
+    for name, value in flat.state_dict().items():
+        torch.testing.assert_close(dense.state_dict()[name], value)
+    out = dense.smooth(z, y, 1)
+    assert out.shape == z.shape
+    torch.testing.assert_close(out.permute(0, 2, 3, 1).reshape(-1, 5), flat.smooth(flat_z, flat_y, 1))
+    torch.testing.assert_close(dense.smooth(z, y[:, 0], 1), out)
+    torch.testing.assert_close(dense.smooth(z.to(memory_format=torch.channels_last), y, 1), out)
+
+
+def test_gradient_of_dense_features_equals_that_of_flat_ones():
+    z = torch.randn(2, 3, 4, 5, requires_grad=True)
+    y = torch.randint(0, 8, (2, 1, 4, 5)).float()
+    fds, weight = trained(), torch.randn(2, 3, 4, 5)
+    (fds.smooth(z, y, 1) * weight).sum().backward()
+    flat = z.detach().permute(0, 2, 3, 1).reshape(-1, 3).requires_grad_()
+    (fds.smooth(flat, y.reshape(-1), 1) * weight.permute(0, 2, 3, 1).reshape(-1, 3)).sum().backward()
+    torch.testing.assert_close(z.grad.permute(0, 2, 3, 1).reshape(-1, 3), flat.grad)
+
+
+def test_half_precision_features_keep_statistics_in_float32_or_better():
+    z, y = draw(200)
+    fds = FDS(3, 8)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        features = z.bfloat16()
+        fds.update_running_stats(features, y, 0)
+        out = fds.smooth(features, y, 1)
+    assert {value.dtype for value in fds.state_dict().values()} == {torch.float32}
+    exact = FDS(3, 8).double()
+    exact.update_running_stats(features.double(), y, 0)
+    for name, value in statistics(exact).items():
+        torch.testing.assert_close(statistics(fds)[name].double(), value, rtol=1e-6, atol=1e-6)
+    assert out.dtype == torch.bfloat16
+    close(out.double(), exact.smooth(features.double(), y, 1), rtol=0.01, atol=0.02)
+
+
+def test_half_precision_features_beyond_its_range_do_not_overflow_the_squares():
+    z = torch.tensor([[60000.0], [-60000.0]], dtype=torch.float16)
+    fds = FDS(1, 4, ks=3)
+    fds.update_running_stats(z, torch.tensor([1.0, 1.0]), 0)
+    close(fds.running_var[1], z.double().var(0), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_compiled_smoothing_is_the_same(dense):
+    torch._dynamo.reset()
+    fds = trained()
+    z = torch.randn(4, 3, 5, 5) if dense else torch.randn(20, 3)
+    y = torch.randint(0, 8, (4, 1, 5, 5) if dense else (20,)).float()
+    compiled = torch.compile(fds.smooth, backend="aot_eager", fullgraph=True)
+    x, w = z.clone().requires_grad_(), z.clone().requires_grad_()
+    out, expected = compiled(x, y, 1), fds.smooth(w, y, 1)
+    torch.testing.assert_close(out, expected)
+    out.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(x.grad, w.grad)
+    fds.update_running_stats(*draw(60, seed=6), 1)
+    torch.testing.assert_close(compiled(z, y, 2), fds.smooth(z, y, 2))  # and sees the next epoch's statistics
+
+
+def test_a_replica_smooths_as_the_module_does():
+    """What DataParallel makes of a module: the same buffers in a shallow copy."""
+    fds, (z, y) = trained(), draw(20)
+    replica = fds._replicate_for_data_parallel()
+    replica._buffers = dict(fds._buffers)
+    assert torch.equal(replica.smooth(z, y, 1), fds.smooth(z, y, 1))
+
+
+def test_no_batch_is_too_small():
+    fds, (z, y) = trained(), draw(20)
+    torch.testing.assert_close(fds.smooth(z[:1], y[:1], 1), fds.smooth(z, y, 1)[:1])
+    assert fds.smooth(z[:0], y[:0], 1).shape == (0, 3)
+    fds.observe(z[:0], y[:0])
+
+
+# what bad arguments get
+
+
+@pytest.mark.parametrize(
+    ("arguments", "how", "named"),
+    [
+        ((0, 10), {}, r"feature_dim.*\b0\b"),
+        ((3, 10, 10), {}, r"bucket_start.*10.*\b10\b"),
+        ((3, 10, -1), {}, "bucket_start.*-1"),
+        ((3, 10), {"kernel": "box"}, "kernel.*gaussian.*box"),
+        ((3, 10), {"ks": 4}, r"ks.*\b4\b"),
+        ((3, 10), {"sigma": 0}, r"sigma.*\b0\b"),
+        ((3, 10), {"momentum": 1.5}, r"momentum.*1\.5"),
+        ((3, 10), {"momentum": -0.1}, r"momentum.*-0\.1"),
+        ((3, 10), {"clip": (0, 1)}, r"clip.*\(0, 1\)"),
+        ((3, 10), {"clip": (3, 2)}, r"clip.*\(3, 2\)"),
+        ((3, 2), {"ks": 5}, r"ks.*\b5\b.*\b2\b"),
+        ((3, 12), {"bins": Bins.uniform(0, 1, 10)}, "bucket_num.*10.*12"),
+    ],
+)
+def test_bad_arguments_are_named_with_their_value(arguments, how, named):
+    with pytest.raises(ValueError, match=named):
+        FDS(*arguments, **how)
+
+
+@pytest.mark.parametrize("call", ["smooth", "observe"])
+@pytest.mark.parametrize(
+    ("features", "labels", "named"),
+    [
+        ((5, 4), (5,), r"features.*\(B, 3\).*\(5, 4\)"),
+        ((5,), (5,), r"features.*\(5,\)"),
+        ((5, 3), (6,), r"labels.*\(6,\).*\(5, 3\)"),
+        ((5, 3), (5, 2), r"labels.*\(5, 2\).*\(5, 3\)"),
+        ((2, 3, 4, 5), (2, 1, 4, 4), r"labels.*\(2, 1, 4, 4\).*\(2, 3, 4, 5\)"),
+        ((2, 3, 4, 5), (2,), r"labels.*\(2,\).*\(2, 3, 4, 5\)"),
+    ],
+)
+def test_shapes_that_do_not_fit_are_named(call, features, labels, named):
+    fds = trained()
+    arguments = (torch.zeros(features), torch.zeros(labels)) + ((1,) if call == "smooth" else ())
+    with pytest.raises(ValueError, match=named):
+        getattr(fds, call)(*arguments)
+
+
+@pytest.mark.parametrize("bins", [None, Bins(np.arange(9))], ids=["whole labels", "own bins"])
+def test_one_bad_label_is_named_before_it_reaches_the_statistics(bins):
+    z, y = draw(20)
+    y[7] = torch.nan
+    fds = FDS(3, 8, bins=bins)
+    with pytest.raises(ValueError, match=r"(?=.*labels)(?=.*1 of 20)(?=.*index 7)"):
+        fds.observe(z, y)
