@@ -470,9 +470,7 @@ def _remove(folder: Path) -> None:
 def _need_space(folder: Path, need: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if need > free:
-        raise OSError(
-            errno.ENOSPC, f"{what} needs {_bytes(need)} in {folder}, {_bytes(free)} are free; make room first"
-        )
+        raise OSError(errno.ENOSPC, f"{what} needs {_bytes(need)} in {folder}, {_bytes(free)} are free; make room first")
 
 
 def _bar(name: str, total: int | None, have: int, progress: bool):

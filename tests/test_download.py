@@ -277,9 +277,7 @@ def test_too_little_room_is_said_before_the_body(server, tmp_path, monkeypatch):
 def test_tokens_are_in_no_message_and_no_log_line(server, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     secrets = ("querytoken", "headertoken", "pathtoken", "userpart")
-    url = (
-        server.url.replace("http://", "http://userpart:userpart@").replace("/files/", "/a/pathtoken/") + "?t=querytoken"
-    )
+    url = server.url.replace("http://", "http://userpart:userpart@").replace("/files/", "/a/pathtoken/") + "?t=querytoken"
     given = {"headers": {"X-Auth": "headertoken"}, "secret": "pathtoken"}
     server.cuts, server.statuses = [1000], [503]
     download(url, tmp_path / "data.bin", sha256=SHA, **given)

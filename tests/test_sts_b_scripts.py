@@ -174,6 +174,7 @@ def test_glue_is_taken_from_a_zip_or_downloaded(glue, tmp_path, mirror):
     succeeds(CREATE, "--from_glue", "--url", f"{address}/STS-B.zip", *flags, outs[1])
     for name in FILES:
         assert (outs[0] / name).read_bytes() == (outs[1] / name).read_bytes()
+    assert (outs[1] / "STS-B.zip").exists()  # the download lies in the folder asked for, nowhere else
     (folder / "STS-B.zip").write_bytes((folder / "STS-B.zip").read_bytes()[:-30])
     assert "not a whole zip" in fails(CREATE, "--from_glue", folder / "STS-B.zip", *flags, tmp_path / "out3")
     assert "no such zip" in fails(CREATE, "--from_glue", "absent.zip")

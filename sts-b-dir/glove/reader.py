@@ -50,9 +50,7 @@ def check_width(path: str | os.PathLike, dim: int) -> None:
         line = file.readline(1 << 20).rstrip()  # bounded: the file may be anything
     found = line.count(b" ")
     if found != dim:
-        raise ValueError(
-            f"{path}, line 1: {found} numbers after the word, expected {dim}; pass the file's width by --d_word"
-        )
+        raise ValueError(f"{path}, line 1: {found} numbers after the word, expected {dim}; pass the file's width by --d_word")
     _parse(path, 1, line, dim)
 
 
@@ -83,9 +81,7 @@ def _parse(path: str | os.PathLike, number: int, line: bytes, dim: int) -> np.nd
     except ValueError:
         raise ValueError(f"{path}, line {number}: not a word and {dim} numbers; is it a GloVe text file?") from None
     if len(values) != dim:
-        raise ValueError(
-            f"{path}, line {number}: {len(values)} numbers, expected {dim} (--d_word); is the file cut short?"
-        )
+        raise ValueError(f"{path}, line {number}: {len(values)} numbers, expected {dim} (--d_word); is the file cut short?")
     if not np.isfinite(values).all():
         raise ValueError(f"{path}, line {number}: a number is not finite")
     return values.astype(np.float32)

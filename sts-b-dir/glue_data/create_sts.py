@@ -81,19 +81,14 @@ def draw_split(rows: list[list[str]], seed: int, per_bin: int) -> dict[str, list
         )
         most = counts.min() // 2 * 2
         way_out = f"pass --per_bin {most} or less" if most else "a balanced split needs at least 2 pairs in every bin"
-        raise ValueError(
-            f"--per_bin {per_bin}: not every score bin has that many of the {len(rows)} pairs: {few}; {way_out}"
-        )
+        raise ValueError(f"--per_bin {per_bin}: not every score bin has that many of the {len(rows)} pairs: {few}; {way_out}")
     rng = np.random.default_rng(seed)
     part = np.zeros(len(rows), int)  # 0 train, 1 dev, 2 test
     for b in range(BINS):
         drawn = rng.choice(np.flatnonzero(bins == b), per_bin, replace=False)
         part[drawn[: per_bin // 2]] = 1
         part[drawn[per_bin // 2 :]] = 2
-    return {
-        name: [[str(i), *rows[j][1:]] for i, j in enumerate(np.flatnonzero(part == p))]
-        for p, name in enumerate(PUBLISHED)
-    }
+    return {name: [[str(i), *rows[j][1:]] for i, j in enumerate(np.flatnonzero(part == p))] for p, name in enumerate(PUBLISHED)}
 
 
 def read_glue(source: Path) -> dict[str, bytes]:
@@ -118,14 +113,10 @@ def write_split(split: dict[str, list[list[str]]], folder: Path, made: str, over
 
     ValueError when `folder` has other files of these names, unless `overwrite`.
     """
-    contents = {
-        name: "".join("\t".join(row) + "\n" for row in [HEADER, *rows]).encode("utf-8") for name, rows in split.items()
-    }
+    contents = {name: "".join("\t".join(row) + "\n" for row in [HEADER, *rows]).encode("utf-8") for name, rows in split.items()}
     others = [name for name in contents if (folder / name).exists() and (folder / name).read_bytes() != contents[name]]
     if others and not overwrite:
-        raise ValueError(
-            f"{folder} has another {', '.join(others)}; pass another --out, or --overwrite to replace them"
-        )
+        raise ValueError(f"{folder} has another {', '.join(others)}; pass another --out, or --overwrite to replace them")
     record = {"made": made, "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}}
     contents["split.json"] = (json.dumps(record, indent=2) + "\n").encode("utf-8")
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,9 +146,7 @@ def describe(folder: Path) -> str:
     same = hashlib.sha256("\n".join(pairs).encode("utf-8")).hexdigest() == PAIRS
     what = "another draw of the same 7,249 pairs, as some later papers ship" if same else "other pairs than STS-B-DIR's"
     wrong = ", ".join(f"{name} has sha256 {hashes[name]}" for name in PUBLISHED if hashes[name] != PUBLISHED[name])
-    raise ValueError(
-        f"{folder}: NOT the published split but {what}, {sizes} ({wrong}); its numbers compare with no other"
-    )
+    raise ValueError(f"{folder}: NOT the published split but {what}, {sizes} ({wrong}); its numbers compare with no other")
 
 
 def _read(path: Path, flag: str) -> bytes:
@@ -211,7 +200,7 @@ def main() -> None:
         print(describe(out))
         return
     out = args.out or HERE / f"STS-B-seed{args.seed}"
-    source = Path(args.from_glue) if args.from_glue else HERE / "STS-B-glue" / "STS-B.zip"
+    source = Path(args.from_glue) if args.from_glue else out / "STS-B.zip"
     if not args.from_glue:
         download(args.url or GLUE_URL, source)
     contents = read_glue(source)
