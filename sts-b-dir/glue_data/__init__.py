@@ -1,0 +1,1 @@
+"""STS-B's pairs: `create_sts.py` fetches, draws, writes and recognises a split."""
