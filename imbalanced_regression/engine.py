@@ -14,14 +14,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.data import DataLoader
 
 from . import checkpoint
-from .fds import FDS
 from .model import Regressor
 from .runtime import Batches, Runtime, Shard, Splits, for_inference, log_to, make_loader, mix, progress, seed_all, unwrap
 
@@ -98,7 +99,7 @@ def run(
     # 5. wrapped for several GPUs or processes
     wrapped = runtime.wrap(model)
     # 6. --resume (and with --evaluate the best checkpoint of the run)
-    progress_made = {"epoch": 0, "best_loss": math.inf, "best_epoch": -1, "bad_checks": 0}
+    progress_made: dict[str, Any] = {"epoch": 0, "best_loss": math.inf, "best_epoch": -1, "bad_checks": 0}
     resume = _resume_path(args, folder)
     if resume is not None:
         content = checkpoint.load(resume)
@@ -209,7 +210,7 @@ def train_one_epoch(
         ValueError: the loss was NaN or above 1e6, with epoch, step, loss, learning rate and what to try.
     """
     model.train()
-    fds: FDS | None = unwrap(model).fds
+    fds = unwrap(model).fds
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     steps = len(loader)  # type: ignore[arg-type]
     look_every = 1 if runtime.device.type == "cpu" else print_freq  # reading the loss waits for the accelerator
@@ -264,10 +265,11 @@ def update_fds(model: nn.Module, loader: DataLoader | None, runtime: Runtime, ep
     The pass runs in training mode, as published (dropout acts, batches are normalised by their own statistics), but the
     running statistics of the normalisation layers stay as they are.
     """
-    fds: FDS = unwrap(model).fds
+    fds = unwrap(model).fds
+    assert fds is not None
     if loader is not None:
         model.train()
-        tracking = [m for m in unwrap(model).modules() if getattr(m, "track_running_stats", False) and m.training]
+        tracking = [m for m in unwrap(model).modules() if isinstance(m, _NormBase) and m.track_running_stats and m.training]
         for module in tracking:
             module.track_running_stats = False
         forward = for_inference(model)

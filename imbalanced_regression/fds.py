@@ -40,6 +40,16 @@ class FDS(nn.Module):
     `running_mean`, `running_var`, their values the last epoch used, `*_last_epoch`, and `smoothed_*_last_epoch`.
     """
 
+    epoch: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    running_mean_last_epoch: Tensor
+    running_var_last_epoch: Tensor
+    smoothed_mean_last_epoch: Tensor
+    smoothed_var_last_epoch: Tensor
+    num_samples_tracked: Tensor
+    _edges: Tensor | None
+
     def __init__(
         self,
         feature_dim: int,
@@ -172,8 +182,8 @@ class FDS(nn.Module):
         rows = self._rows(features, labels).reshape(-1)
         bad = ~labels.detach().isfinite().reshape(-1)
         if bad.any():
-            first = int(bad.nonzero()[0])
-            raise ValueError(f"labels: {int(bad.sum())} of {len(bad)} are NaN or infinite, the first at index {first}")
+            where = int(bad.nonzero()[0])
+            raise ValueError(f"labels: {int(bad.sum())} of {len(bad)} are NaN or infinite, the first at index {where}")
         x = features.detach().movedim(1, -1).reshape(-1, self.feature_dim)
         self._sums = count, reference, total, squares = self._sums or self._zero_sums(x.device)
         step = max(1, _CHUNK_ELEMENTS // self.feature_dim)
