@@ -106,6 +106,7 @@ def run(
         checkpoint.load_model(model, content, renames=renames, path=resume)
         if not args.evaluate:
             _continue(progress_made, content, resume, optimizer, scaler, criterion)
+            _warn_of_changes(content.get("settings", {}), _settings(args))
 
     make = {"workers": args.workers, "collate": splits.collate}
     shard = {"rank": runtime.rank, "world": runtime.world}
@@ -344,6 +345,8 @@ def _claim(args, folder: Path, runtime: Runtime) -> None:
         if folder.exists() and args.overwrite and args.resume is None:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob("*.part"):  # by a process that was killed while writing
+            left.unlink()
         log_to(folder)
         checkpoint.write(folder / "args.json", json.dumps(_settings(args), indent=1) + "\n")
     runtime.barrier()
@@ -364,6 +367,17 @@ def _settings(args) -> dict:
     """The flags as plain values, to be kept in the checkpoint."""
     return {name: value if isinstance(value, (int, float, str, list, type(None))) else str(value)
             for name, value in vars(args).items()}
+
+
+_FREE_TO_CHANGE = {"epochs", "patience", "resume", "overwrite", "evaluate", "pretrained", "store_root", "store_name", "suffix",
+                   "data_dir", "workers", "print_freq", "device", "cuda"}
+
+
+def _warn_of_changes(before: dict, now: dict) -> None:
+    """Say which flags differ from those the checkpoint was trained with, where that changes what is learnt."""
+    for name in sorted(before.keys() & now.keys() - _FREE_TO_CHANGE):
+        if before[name] != now[name]:
+            logger.warning("--resume: --%s was %s and is now %s", name, before[name], now[name])
 
 
 def _set_epoch(loader: DataLoader, batches: Batches, seed: int, epoch: int) -> None:

@@ -260,7 +260,10 @@ class Splits:
 
 
 def make_loader(dataset: Dataset, batches: Sampler, runtime: Runtime, *, workers: int, collate=None) -> DataLoader:
-    """A DataLoader over ready-made batches of indices, with seeded workers and pinned memory for CUDA."""
+    """A DataLoader over ready-made batches of indices, with seeded workers and pinned memory for CUDA.
+
+    Workers of a training loader start anew each epoch: living on, they would draw on where the last epoch left them.
+    """
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -269,7 +272,7 @@ def make_loader(dataset: Dataset, batches: Sampler, runtime: Runtime, *, workers
         worker_init_fn=_seed_worker,
         generator=torch.Generator(),
         pin_memory=runtime.device.type == "cuda",
-        persistent_workers=workers > 0,
+        persistent_workers=workers > 0 and isinstance(batches, Shard),
     )
 
 

@@ -58,6 +58,20 @@ def test_resume_into_another_folder_keeps_the_best_so_far(tmp_path):
     assert np.isfinite(result["test"]["overall"]["mse"])
 
 
+def test_resume_says_which_flags_changed(tmp_path, caplog):
+    toy.run(tmp_path / "run", epochs=1)
+    with caplog.at_level("WARNING"):
+        toy.run(tmp_path / "run", epochs=2, resume="", batch_size=8)
+    assert [record.getMessage() for record in caplog.records] == ["--resume: --batch_size was 16 and is now 8"]
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path):
+    toy.run(tmp_path / "run", epochs=1)
+    (tmp_path / "run" / "ckpt.pth.tar.99999.part").touch()
+    toy.run(tmp_path / "run", epochs=2, resume="")
+    assert not list((tmp_path / "run").glob("*.part"))
+
+
 def test_evaluate_measures_the_best_and_writes_nothing(tmp_path):
     trained, _ = toy.run(tmp_path / "run")
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
