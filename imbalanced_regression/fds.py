@@ -83,9 +83,6 @@ class FDS(nn.Module):
             self.register_buffer(when.format("var"), torch.ones(rows, feature_dim))
         self.register_buffer("num_samples_tracked", torch.zeros(rows))
 
-        # (K, 3 D): what `smooth` looks up, made from the buffers above whenever they change
-        self.register_buffer("_table", torch.zeros(rows, 3 * feature_dim), persistent=False)
-        self._tabulate()
         edges = None if bins is None else torch.tensor(np.array(bins.compared_edges))
         self.register_buffer("_edges", edges, persistent=False)
         self._window = torch.tensor(window / window.sum())
@@ -117,23 +114,24 @@ class FDS(nn.Module):
         if not self.training or epoch < self.start_smooth:
             return features
         rows = self._rows(features, labels)
-        mean, scale, smoothed_mean = nn.functional.embedding(rows, self._table).movedim(-1, 1).split(self.feature_dim, dim=1)
+        tables = (
+            self.running_mean_last_epoch, self.running_var_last_epoch,
+            self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch, self.num_samples_tracked[:, None],
+        )
+        if rows.numel() < len(self.num_samples_tracked):  # fewer labels than bins: the cost must not grow with the bins
+            mean, scale, smoothed_mean = self._calibration(*(table[rows] for table in tables))
+        else:
+            table = torch.cat(self._calibration(*tables), dim=1)  # side by side, so that it costs one look-up
+            mean, scale, smoothed_mean = nn.functional.embedding(rows, table).split(self.feature_dim, dim=-1)
+        mean, scale, smoothed_mean = (part.movedim(-1, 1) for part in (mean, scale, smoothed_mean))
         # not folded into z * scale + shift: with a large mean and a small variance that loses all digits in float32
         return torch.addcmul(smoothed_mean, features.to(mean.dtype) - mean, scale).to(features.dtype)
 
-    def _tabulate(self) -> None:
-        """Write mu, scale and mu~ of every row side by side, so that a step costs one look-up; 0, 1 and 0 where z' = z."""
-        mean, var = self.running_mean_last_epoch, self.running_var_last_epoch
-        smoothed_mean, smoothed_var = self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch
-        moves = (self.num_samples_tracked[:, None] > 0) & (var > 0) & (smoothed_var >= 0)
+    def _calibration(self, mean, var, smoothed_mean, smoothed_var, tracked) -> tuple[Tensor, Tensor, Tensor]:
+        """mu, scale and mu~ of the calibration, row by row (..., D); 0, 1 and 0 where it is the identity."""
+        moves = (tracked > 0) & (var > 0) & (smoothed_var >= 0)
         scale = (smoothed_var / var).clamp(*self.clip).sqrt()
-        parts = (torch.where(moves, mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0))
-        self._table.copy_(torch.cat(parts, dim=1))
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        with torch.no_grad():
-            self._tabulate()
+        return torch.where(moves, mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0)
 
     def _rows(self, features: Tensor, labels: Tensor) -> Tensor:
         """The statistics row of each label: (B,), or (B, H, W) for dense features, int64."""
@@ -249,7 +247,6 @@ class FDS(nn.Module):
         if known.any():
             self.smoothed_mean_last_epoch.copy_(self._smooth_over_bins(self.running_mean, known))
             self.smoothed_var_last_epoch.copy_(self._smooth_over_bins(self.running_var, known))
-        self._tabulate()
 
     def _smooth_over_bins(self, statistics: Tensor, known: Tensor) -> Tensor:
         """Window average over the bins (K, D), mirrored at the ends (edge bin not repeated); unknown bins weigh nothing."""

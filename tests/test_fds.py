@@ -85,9 +85,7 @@ def test_epochs_of_statistics_and_calibration_equal_the_twins(momentum, start):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from(
-        [("gaussian", 5, 2), ("gaussian", 9, 1), ("triang", 3, 1), ("laplace", 7, 0.7), ("gaussian", 1, 2)]
-    ),
+    st.sampled_from([("gaussian", 5, 2), ("gaussian", 9, 1), ("triang", 3, 1), ("laplace", 7, 0.7), ("gaussian", 1, 2)]),
     st.sampled_from([(0.1, 10.0), (0.5, 2.0), (0.2, 5.0)]),
     st.integers(2, 30),
     st.integers(0, 10**6),
@@ -337,9 +335,7 @@ def test_own_bins_of_any_range_agree_with_numpy(edges):
     near = np.concatenate([bins.edges, bins.edges + 1e-3, bins.edges - 1e-3, bins.edges[:-1] + np.diff(bins.edges) / 3])
     fds = FDS(1, bins=bins, ks=3)
     fds.update_running_stats(torch.randn(len(near), 1), torch.tensor(near, dtype=torch.float32), 0)
-    assert (
-        fds.num_samples_tracked.tolist() == bins.counts(near.astype(np.float32)).tolist() == bins.counts(near).tolist()
-    )
+    assert fds.num_samples_tracked.tolist() == bins.counts(near.astype(np.float32)).tolist() == bins.counts(near).tolist()
 
 
 @pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.uint8, torch.float64, torch.float16])
@@ -397,9 +393,7 @@ def test_variance_survives_a_mean_of_1000_and_a_standard_deviation_of_a_hundredt
     for b in range(5):
         torch.testing.assert_close(fds.running_var[b].double(), z[y == b].double().var(0), rtol=1e-4, atol=0)
     out = fds.smooth(z, y, 1)
-    torch.testing.assert_close(
-        out.double().var(0), z.double().var(0), rtol=0.05, atol=0
-    )  # nor does the calibration lose it
+    torch.testing.assert_close(out.double().var(0), z.double().var(0), rtol=0.05, atol=0)  # nor does the calibration lose it
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])

@@ -102,9 +102,7 @@ def test_smoothing_acts_after_the_root_and_after_the_clip():
     assert window == [0.5, 1, 0.5]
     np.testing.assert_allclose(effective_density(counts, reweight="sqrt_inv", **zeros), [5, 10, 6, 2, 1])
     np.testing.assert_allclose(effective_density(counts, reweight="inverse", **zeros), [50, 100, 52, 4, 2])
-    np.testing.assert_allclose(
-        effective_density(counts, reweight="inverse", clip=(6, 20), **zeros), [16, 26, 19, 12, 9]
-    )
+    np.testing.assert_allclose(effective_density(counts, reweight="inverse", clip=(6, 20), **zeros), [16, 26, 19, 12, 9])
 
 
 def test_integer_counts_stay_real_through_the_convolution_unless_asked():

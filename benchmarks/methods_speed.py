@@ -1,0 +1,234 @@
+"""How fast the methods are beside the literal loops of tests/slow.py, and what they cost in memory and digits.
+
+    python benchmarks/methods_speed.py            # about two minutes, 1.5 GB; exit code 1 if a claim fails
+    python benchmarks/methods_speed.py --quick    # small sizes: that it runs, and the digits; times are not judged
+
+Times are the best of several runs on the CPU with `--threads` threads. The loops: LDS goes sample by sample over the
+edges in plain Python; FDS goes label by label over rows picked with a mask, in torch, with autograd's own backward.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import multiprocessing
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+import slow  # noqa: E402  # found through the path set above
+
+from imbalanced_regression import FDS, Bins, lds_weights  # noqa: E402
+
+FULL = {"ages": 191_509, "batch": 256, "samples": 50_000, "D": 2048, "repeats": 7}
+QUICK = {"ages": 2_000, "batch": 64, "samples": 1_000, "D": 64, "repeats": 2}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small sizes; judges the digits only")
+    parser.add_argument("--threads", type=int, default=2, help="threads torch may use")
+    args = parser.parse_args()
+    size = QUICK if args.quick else FULL
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+
+    rows = [memory(size, args.threads)]  # first: while this process is small
+    rows += [lds(size), lds_shortcut(size), smoothing(size), statistics(size)]
+    rows += [bins_in_smoothing(size), bins_in_statistics(size), digits(size)]
+    order = [1, 2, 3, 4, 0, 5, 6, 7]
+    print(
+        f"{datetime.date.today()}, {processor()}, {args.threads} threads, "
+        f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
+    )
+    print(f"{'claim':<66}{'loops':>12}{'library':>12}{'ratio':>10}{'wanted':>10}  ok")
+    for claim, loops, library, ratio, wanted, ok in (rows[i] for i in order):
+        judged = wanted and (not args.quick or "variance" in claim)
+        print(
+            f"{claim:<66}{loops:>12}{library:>12}{ratio:>10}{wanted or '-':>10}  {('yes' if ok else 'NO') if judged else '-'}"
+        )
+    failed = [row[0] for row in rows if row[4] and not row[5] and (not args.quick or "variance" in row[0])]
+    sys.exit(1 if failed else 0)
+
+
+def lds(size) -> tuple:
+    ages, bins = draw_ages(size), Bins(np.arange(122))
+    how = {"reweight": "sqrt_inv", "boundary": "zeros"}
+    loops, fast = race(
+        lambda: slow.lds_weights(ages, bins.edges, **how), lambda: lds_weights(ages, bins, **how), size, slow_repeats=3
+    )
+    return faster(f"LDS weights of {len(ages):,} ages", loops, fast, 100)
+
+
+def lds_shortcut(size) -> tuple:
+    """Not a claim: the loop as one writes it for whole ages only, `int(age)` instead of a search over edges."""
+    ages, bins = draw_ages(size), Bins(np.arange(122))
+    loops, fast = race(lambda: slow.age_weights(ages), lambda: lds_weights(ages, bins, boundary="zeros"), size, slow_repeats=3)
+    return faster(f"  the same, against int(age) as the bin: no claim ({len(ages):,})", loops, fast, None)
+
+
+def smoothing(size) -> tuple:
+    fds, features, labels = trained(size, 100), torch.randn(size["batch"], size["D"]), draw_labels(size["batch"])
+    gradient = torch.randn_like(features)
+    tables = (
+        fds.running_mean_last_epoch,
+        fds.running_var_last_epoch,
+        fds.smoothed_mean_last_epoch,
+        fds.smoothed_var_last_epoch,
+    )
+
+    def step(function: Callable) -> None:
+        function(features.detach().requires_grad_()).backward(gradient)
+
+    loops, fast = race(
+        lambda: step(lambda z: slow.smooth_per_label(z, labels, *tables)),
+        lambda: step(lambda z: fds.smooth(z, labels, 1)),
+        size,
+    )
+    present = len(labels.unique())
+    return faster(f"FDS.smooth, forward and backward, {size['batch']} x {size['D']}, {present} ages", loops, fast, 20)
+
+
+def statistics(size) -> tuple:
+    features, labels = torch.randn(size["samples"], size["D"]), draw_labels(size["samples"])
+    batches = list(zip(features.split(256), labels.split(256)))
+    fds = FDS(size["D"], 100)
+    loops, fast = race(
+        lambda: slow.statistics_per_label(batches, 100),
+        lambda: fds.update_running_stats(features, labels, 0),
+        size,
+        slow_repeats=3,
+    )
+    return faster(f"FDS statistics of {size['samples']:,} x {size['D']}", loops, fast, 2)
+
+
+def memory(size, threads) -> tuple:
+    few, many = size["samples"] // 4, size["samples"]
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a fresh process for each
+        jobs = [("library", few), ("library", many), ("loops", many)]
+        at_few, at_many, loops = (pool.apply(extra_memory, (kind, n, size["D"], threads)) for kind, n in jobs)
+    ratio = at_many / max(at_few, 1)
+    claim = f"  their peak extra memory (MiB), growth from {few:,} to {many:,}"
+    return claim, f"{loops:.0f}", f"{at_many:.0f}", f"{ratio:.2f}", "<= 1.25", ratio <= 1.25
+
+
+def extra_memory(kind: str, n: int, dim: int, threads: int) -> float:
+    """MiB that the statistics of features already in memory need at their peak, in a process of its own."""
+    torch.set_num_threads(threads)
+    features, labels = torch.randn(n, dim), draw_labels(n)
+    fds = FDS(dim, 100)
+    before = peak_memory()
+    if kind == "library":
+        fds.update_running_stats(features, labels, 0)
+    else:
+        slow.statistics_per_label(zip(features.split(256), labels.split(256)), 100)
+    return peak_memory() - before
+
+
+def peak_memory() -> float:
+    """The most MiB this process has held. Not getrusage on Linux: there a child starts from its parent's peak."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def bins_in_smoothing(size) -> tuple:
+    features, labels = torch.randn(size["batch"], size["D"]), 100 * torch.rand(size["batch"])
+    few, many = trained(size, 100), trained(size, 1000)
+    at_many, at_few = race(lambda: many.smooth(features, labels, 1), lambda: few.smooth(features, labels, 1), size)
+    return independent("FDS.smooth, 1000 bins beside 100 (seconds: 1000, 100)", at_many, at_few)
+
+
+def bins_in_statistics(size) -> tuple:
+    features, labels = torch.randn(size["samples"], size["D"]), 100 * torch.rand(size["samples"])
+    few, many = trained(size, 100), trained(size, 1000)
+    at_many, at_few = race(
+        lambda: many.update_running_stats(features, labels, 1), lambda: few.update_running_stats(features, labels, 1), size
+    )
+    return independent("FDS statistics, 1000 bins beside 100 (seconds: 1000, 100)", at_many, at_few)
+
+
+def digits(size) -> tuple:
+    """Relative error of the variances of features with mean 1000 and standard deviation 0.01, the worst of all."""
+    n, dim = size["samples"] // 4, 16
+    features, labels = 1000 + 0.01 * torch.randn(n, dim), torch.randint(0, 10, (n,))
+    fds = FDS(dim, 10)
+    fds.update_running_stats(features, labels, 0)
+    worst, worst_plain = 0.0, 0.0
+    for b in range(10):
+        mine = features[labels == b]
+        exact = mine.double().var(0)
+        plain = (mine.square().sum(0) - mine.sum(0).square() / len(mine)) / (len(mine) - 1)  # float32 sum of squares
+        worst = max(worst, float((fds.running_var[b] / exact - 1).abs().max()))
+        worst_plain = max(worst_plain, float((plain / exact - 1).abs().max()))
+    claim = "FDS variance at mean 1000, std 0.01: error (loops: float32 squares)"
+    return claim, f"{worst_plain:.1e}", f"{worst:.1e}", "", "<= 1e-4", worst <= 1e-4
+
+
+def draw_ages(size) -> np.ndarray:
+    """Ages as imbalanced as IMDB-WIKI's: most between 20 and 60, few children and old people."""
+    return np.clip(np.random.default_rng(0).normal(38, 16, size["ages"]).round(), 0, 120).astype(np.int64)
+
+
+def draw_labels(n: int) -> torch.Tensor:
+    """Ages of a batch: about 60 different ones in 256."""
+    return torch.tensor(np.clip(np.random.default_rng(1).normal(40, 18, n).round(), 0, 99), dtype=torch.float32)
+
+
+def trained(size, count: int) -> FDS:
+    fds = FDS(size["D"], bins=Bins.uniform(0, 100, count))
+    n = min(size["samples"], 4000)
+    fds.update_running_stats(torch.randn(n, size["D"]), torch.linspace(0, 99.9, n), 0)
+    return fds
+
+
+def race(loops: Callable, fast: Callable, size, slow_repeats: int | None = None) -> tuple[float, float]:
+    """The best seconds of each, run in turn so that a busy moment of the machine hits both; one run each to warm up."""
+    best = [float("inf"), float("inf")]
+    for round_ in range(size["repeats"] + 1):
+        for i, function in enumerate((loops, fast)):
+            if i == 0 and slow_repeats is not None and round_ >= slow_repeats:
+                continue
+            start = time.perf_counter()
+            function()
+            if round_ > 0:
+                best[i] = min(best[i], time.perf_counter() - start)
+    return best[0], best[1]
+
+
+def faster(claim: str, loops: float, fast: float, wanted: int | None) -> tuple:
+    ratio = loops / fast
+    limit = f">= {wanted}" if wanted else ""
+    return claim, f"{loops:.5f}", f"{fast:.5f}", f"{ratio:.1f}", limit, wanted is None or ratio >= wanted
+
+
+def independent(claim: str, at_many: float, at_few: float) -> tuple:
+    ratio = at_many / at_few
+    return claim, f"{at_many:.5f}", f"{at_few:.5f}", f"{ratio:.2f}", "<= 1.5", ratio <= 1.5
+
+
+def processor() -> str:
+    """The processor's name where Linux tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

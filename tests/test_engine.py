@@ -1,0 +1,381 @@
+"""The loop: resuming, ranks, precision, re-training, and what stops it. Each test carries the name of its claim."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import nn
+
+import toy
+from imbalanced_regression import checkpoint, engine, runtime, weighted_mse_loss
+
+
+def same_state(a: dict, b: dict) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# -- resuming ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fds_stats", ["second_pass", "streaming"])
+@pytest.mark.parametrize("steps", [None, 4], ids=["epochs", "steps"])
+def test_resume_equals_uninterrupted(tmp_path, fds_stats, steps):
+    changes = {"fds_stats": fds_stats, "steps": steps, "epochs": 5}
+    whole, model = toy.run(tmp_path / "whole", **changes)
+    toy.run(tmp_path / "parts", **{**changes, "epochs": 2})
+    toy.run(tmp_path / "parts", **{**changes, "epochs": 3}, resume="")
+    parts, resumed = toy.run(tmp_path / "parts", **changes, resume="", model=toy.make_model(seed=9))
+    assert same_state(model.state_dict(), resumed.state_dict())
+    assert whole["test"]["overall"] == parts["test"]["overall"]
+    np.testing.assert_array_equal(whole["predictions"]["test"][0], parts["predictions"]["test"][0])
+    last = [checkpoint.load(tmp_path / name / checkpoint.LAST) for name in ("whole", "parts")]
+    assert same_state(last[0]["state_dict"], last[1]["state_dict"])
+    assert last[0]["epoch"] == last[1]["epoch"] == 5
+
+
+def test_a_finished_run_resumes_to_its_test(tmp_path):
+    first, _ = toy.run(tmp_path / "run")
+    again, _ = toy.run(tmp_path / "run", resume="")
+    assert first["test"]["overall"] == again["test"]["overall"]
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path):
+    fresh, _ = toy.run(tmp_path / "a")
+    resumed, _ = toy.run(tmp_path / "b", resume="")
+    assert fresh["test"]["overall"] == resumed["test"]["overall"]
+
+
+def test_resume_into_another_folder_keeps_the_best_so_far(tmp_path):
+    toy.run(tmp_path / "a", epochs=3)
+    result, _ = toy.run(tmp_path / "b", epochs=3, resume=str(tmp_path / "a" / checkpoint.LAST))
+    assert (tmp_path / "b" / checkpoint.BEST).read_bytes() == (tmp_path / "a" / checkpoint.BEST).read_bytes()
+    assert np.isfinite(result["test"]["overall"]["mse"])
+
+
+def test_evaluate_measures_the_best_and_writes_nothing(tmp_path):
+    trained, _ = toy.run(tmp_path / "run")
+    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+    measured, _ = toy.run(tmp_path / "run", evaluate=True, resume="", model=toy.make_model(seed=5))
+    assert measured["test"]["overall"] == trained["test"]["overall"]
+    assert measured["best_epoch"] == trained["best_epoch"]
+    assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "run").iterdir()}
+
+
+def test_overwrite_clears_the_folder_only_when_training_begins(tmp_path):
+    folder = tmp_path / "run"
+    toy.run(folder, epochs=1)
+    with pytest.raises(ValueError, match="--pretrained: there is no checkpoint"):
+        toy.run(folder, overwrite=True, pretrained=str(tmp_path / "absent"))
+    assert (folder / checkpoint.BEST).is_file()
+    (folder / "old").touch()
+    toy.run(folder, epochs=1, overwrite=True)
+    assert not (folder / "old").exists()
+
+
+# -- ranks -------------------------------------------------------------------------------------------------------------
+
+
+def _rank(rank: int, world: int, port: int, folder, changes: dict) -> None:
+    os.environ.update(
+        RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+    )
+    torch.set_num_threads(1)
+    here = runtime.start("cpu")
+    result, model = toy.run(folder, here=here, model=toy.make_model(dropout=0.0), **changes)
+    torch.save(
+        {"state": model.state_dict(), "test": torch.tensor(result["predictions"]["test"][0]),
+         "metrics": json.dumps(result["test"]["overall"])},
+        folder / f"rank{rank}",
+    )
+    runtime.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("fds_stats", ["second_pass", "streaming"])
+def test_several_processes_equal_one(tmp_path, world, fds_stats):
+    """Same global batch of 16 of 90 samples: the last batch has 10, so the ranks' shares are uneven."""
+    changes = {"fds_stats": fds_stats, "epochs": 3, "max_grad_norm": 1.0}
+    one, model = toy.run(tmp_path / "one", model=toy.make_model(dropout=0.0), **changes)
+    (tmp_path / "many").mkdir()
+    mp.spawn(_rank, args=(world, free_port(), tmp_path / "many", changes), nprocs=world)
+    ranks = [torch.load(tmp_path / "many" / f"rank{rank}", weights_only=True) for rank in range(world)]
+    for rank in ranks:
+        assert same_state(rank["state"], ranks[0]["state"])
+        np.testing.assert_allclose(rank["test"], one["predictions"]["test"][0], rtol=2e-4, atol=1e-5)
+        metrics = json.loads(rank["metrics"])
+        for name in ("mse", "l1", "gmean"):
+            assert metrics[name] == pytest.approx(one["test"]["overall"][name], rel=1e-3)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(ranks[0]["state"][name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_a_rank_without_a_sample_still_takes_part(tmp_path):
+    """33 samples in batches of 16: the last batch has one sample for three ranks."""
+    batches = [runtime.Batches(33, 16, seed=0, rank=rank, world=3) for rank in range(3)]
+    assert [batch.shares()[-1] for batch in batches] == [3.0, 0.0, 0.0]
+    assert all(len(list(batch)[-1]) == 1 for batch in batches)
+
+
+# -- the order of the data ---------------------------------------------------------------------------------------------
+
+
+def test_an_epoch_of_one_pass_holds_every_sample_once():
+    batches = runtime.Batches(90, 16, seed=1)
+    assert len(batches) == 6
+    assert sorted(i for batch in batches for i in batch) == list(range(90))
+
+
+def test_epochs_of_steps_follow_one_another_through_the_passes():
+    """Six batches a pass; epochs of four steps: twelve steps are exactly two passes."""
+    batches = runtime.Batches(90, 16, seed=1, steps=4)
+    seen = []
+    for epoch in range(3):
+        batches.epoch = epoch
+        seen += [i for batch in batches for i in batch]
+    assert sorted(seen[:90]) == sorted(seen[90:]) == list(range(90))
+    assert seen[:90] != seen[90:]
+
+
+@pytest.mark.parametrize("world", [1, 2, 5])
+def test_predictions_come_in_the_order_of_the_data(world):
+    """Read longest first, sharded over ranks, predictions return to the data's order (here by merging the shards by hand)."""
+    data = toy.Toy(23, 0)
+    splits = runtime.Splits(data, data, data, length=lambda d, i: int(1000 * d.targets[i, 0]))
+    order = splits.order(data)
+    assert (np.diff(data.targets[order, 0]) <= 1e-3).all()
+    model = toy.make_model(dropout=0.0)
+    with torch.no_grad():
+        expected = model.eval()(torch.from_numpy(data.inputs))[0].numpy()
+    got = np.full_like(expected, np.nan)
+    for rank in range(world):
+        shard = runtime.Shard(order, 4, rank=rank, world=world)
+        loader = runtime.make_loader(data, shard, runtime.Runtime(), workers=0)
+        preds, targets, weights = engine.predict(model, loader, runtime.Runtime())
+        mine = np.sort(shard.indices)
+        got[mine] = preds
+        np.testing.assert_array_equal(targets, data.targets[mine])
+        np.testing.assert_array_equal(weights, data.weights[mine])
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+
+
+# -- the step ----------------------------------------------------------------------------------------------------------
+
+
+def one_epoch(model, *, here=None, criterion=weighted_mse_loss, lr=1e-2, **options):
+    data = toy.Toy(64, 0)
+    here = here or runtime.Runtime()
+    loader = runtime.make_loader(data, runtime.Batches(64, 16, seed=0), here, workers=0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    return engine.train_one_epoch(model, loader, criterion, optimizer, here, epoch=0, **options)
+
+
+def test_one_epoch_equals_the_loop_written_out():
+    model, twin = toy.make_model(dropout=0.0), toy.make_model(dropout=0.0)
+    loss = one_epoch(model)
+    data, losses = toy.Toy(64, 0), []
+    optimizer = torch.optim.SGD(twin.parameters(), lr=1e-2)
+    for batch in runtime.Batches(64, 16, seed=0):
+        preds = twin.head(twin.encoder(torch.from_numpy(data.inputs[batch])))
+        step = (torch.from_numpy(data.weights[batch]) * (preds - torch.from_numpy(data.targets[batch])) ** 2).mean()
+        optimizer.zero_grad()
+        step.backward()
+        optimizer.step()
+        losses.append(step.item())
+    assert same_state(model.state_dict(), twin.state_dict())
+    assert loss == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_terms_are_added_with_their_strength():
+    def size(features, targets, preds):
+        assert len(features) == len(targets) == len(preds)
+        return features.square().mean()
+
+    plain, weak, strong = (toy.make_model(dropout=0.0) for _ in range(3))
+    one_epoch(plain)
+    one_epoch(weak, terms=[(0.0, size)])
+    one_epoch(strong, terms=[(5.0, size)])
+    assert same_state(plain.state_dict(), weak.state_dict())
+    inputs = torch.from_numpy(toy.Toy(64, 0).inputs)
+    assert strong.encoder(inputs).square().mean() < 0.9 * plain.encoder(inputs).square().mean()
+
+
+def test_gradients_are_clipped_to_the_norm_given():
+    model = toy.make_model(dropout=0.0)
+    before = [p.detach().clone() for p in model.parameters()]
+    one_epoch(model, lr=1.0, max_grad_norm=1e-3)
+    moved = torch.cat([(p.detach() - b).flatten() for p, b in zip(model.parameters(), before)]).norm()
+    assert 0 < moved <= 4 * 1e-3 * 1.001  # four steps of at most the norm
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_an_epoch_in_mixed_precision_is_close_to_a_plain_one(amp):
+    plain, mixed = toy.make_model(dropout=0.0), toy.make_model(dropout=0.0)
+    here = runtime.start("cpu", amp)
+    scaler = torch.amp.GradScaler("cpu", init_scale=256.0) if amp == "fp16" else None
+    loss = one_epoch(plain, observe=True)
+    mixed_loss = one_epoch(mixed, here=here, scaler=scaler, observe=True)
+    assert mixed_loss == pytest.approx(loss, rel=0.02)
+    for a, b in zip(plain.parameters(), mixed.parameters()):
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.01)
+    assert mixed.fds.running_mean.dtype == torch.float32
+
+
+@pytest.mark.parametrize("bad", [float("nan"), 2e6])
+def test_a_loss_out_of_bounds_stops_with_epoch_step_and_rate(bad):
+    calls = []
+
+    def criterion(preds, targets, weights):
+        calls.append(1)
+        return weighted_mse_loss(preds, targets, weights) * (bad if len(calls) == 3 else 1)
+
+    with pytest.raises(ValueError, match=r"the loss is .* in epoch 1, step 3 of 4, at learning rate 0.01; try a lower --lr"):
+        one_epoch(toy.make_model(), criterion=criterion)
+    assert len(calls) == 3
+
+
+# -- choosing and stopping ---------------------------------------------------------------------------------------------
+
+
+def test_training_stops_after_patience_checks_without_improvement(tmp_path):
+    toy.run(tmp_path / "run", epochs=50, patience=2, lr=1e-9)  # learns nothing, so checks do not improve for long
+    last = checkpoint.load(tmp_path / "run" / checkpoint.LAST)
+    assert last["epoch"] < 50
+    assert last["bad_checks"] == 2
+
+
+def test_the_best_checkpoint_is_tested_not_the_last(tmp_path):
+    result, model = toy.run(tmp_path / "run", epochs=6, lr=0.2, schedule=[])
+    best, last = (checkpoint.load(tmp_path / "run" / name) for name in (checkpoint.BEST, checkpoint.LAST))
+    assert best["best_epoch"] == result["best_epoch"] == last["best_epoch"]
+    assert result["val"]["overall"]["mse"] == pytest.approx(best["best_loss"], rel=1e-6)
+    assert same_state(model.state_dict(), checkpoint.state_dict_of(best))
+
+
+def test_the_rate_falls_at_the_milestones(tmp_path):
+    toy.run(tmp_path / "run", epochs=4, schedule=[1, 3])
+    assert checkpoint.load(tmp_path / "run" / checkpoint.LAST)["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-4)
+
+
+def test_a_learning_criterion_gets_a_parameter_group(tmp_path):
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.log_noise = nn.Parameter(torch.zeros(()))
+
+        def forward(self, preds, targets, weights):
+            return weighted_mse_loss(preds, targets, weights) * torch.exp(-self.log_noise) + self.log_noise
+
+    whole = Scaled()
+    toy.run(tmp_path / "a", criterion=whole)
+    assert whole.log_noise.item() != 0
+    parts = Scaled()
+    toy.run(tmp_path / "b", criterion=parts, epochs=2)
+    parts = Scaled()
+    toy.run(tmp_path / "b", criterion=parts, resume="")
+    assert whole.log_noise.item() == parts.log_noise.item()
+
+
+# -- RRT and FDS -------------------------------------------------------------------------------------------------------
+
+
+def test_rrt_leaves_the_encoder_and_its_batchnorm_unchanged(tmp_path):
+    _, trained = toy.run(tmp_path / "first", model=toy.make_model(norm=True))
+    fresh = toy.make_model(norm=True, seed=7)
+    head = fresh.head.weight.detach().clone()
+    path = str(tmp_path / "first" / checkpoint.BEST)
+    _, retrained = toy.run(tmp_path / "rrt", model=fresh, retrain_fc=True, pretrained=path)
+    assert same_state(trained.encoder.state_dict(), retrained.encoder.state_dict())
+    assert not torch.equal(retrained.head.weight, head)
+    assert not torch.equal(retrained.head.weight, trained.head.weight)
+    assert not any(p.requires_grad for p in retrained.encoder.parameters())
+
+
+def test_pretrained_alone_loads_the_encoder_and_goes_on_learning_it(tmp_path):
+    _, trained = toy.run(tmp_path / "first")
+    _, tuned = toy.run(tmp_path / "next", model=toy.make_model(seed=7), pretrained=str(tmp_path / "first" / checkpoint.BEST))
+    assert not same_state(trained.encoder.state_dict(), tuned.encoder.state_dict())
+
+
+def test_the_second_pass_leaves_batchnorm_and_gradients_alone():
+    model = toy.make_model(norm=True)
+    data = toy.Toy(64, 0)
+    loader = runtime.make_loader(data, runtime.Shard(range(64), 16), runtime.Runtime(), workers=0)
+    one_epoch(model)
+    before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
+    engine.update_fds(model, loader, runtime.Runtime(), epoch=0)
+    assert same_state(before, model.encoder.state_dict())
+    assert model.fds.num_samples_tracked.sum() == 64
+    assert model.encoder[1].track_running_stats
+
+
+def test_second_pass_statistics_are_those_of_the_features_after_the_epoch():
+    model = toy.make_model(dropout=0.0)
+    one_epoch(model)
+    data = toy.Toy(64, 0)
+    loader = runtime.make_loader(data, runtime.Shard(range(64), 16), runtime.Runtime(), workers=0)
+    engine.update_fds(model, loader, runtime.Runtime(), epoch=0)
+    with torch.no_grad():
+        features = model.encoder(torch.from_numpy(data.inputs))
+    rows = toy.BINS.index(data.targets)
+    for row in np.unique(rows):
+        torch.testing.assert_close(model.fds.running_mean[row], features[rows == row].mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_streaming_statistics_are_those_of_the_epochs_own_forward_passes():
+    model = toy.make_model(dropout=0.0)
+    seen = []
+    handle = model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
+    one_epoch(model, observe=True)
+    handle.remove()
+    engine.update_fds(model, None, runtime.Runtime(), epoch=0)
+    order = [i for batch in runtime.Batches(64, 16, seed=0) for i in batch]
+    rows = toy.BINS.index(toy.Toy(64, 0).targets[order])
+    features = torch.cat(seen)
+    for row in np.unique(rows):
+        torch.testing.assert_close(model.fds.running_mean[row], features[rows == row].mean(0), rtol=1e-4, atol=1e-6)
+
+
+def test_fds_starts_smoothing_in_its_epoch(tmp_path):
+    """With start_smooth beyond the last epoch, FDS changes nothing; from epoch 1 on it does."""
+    without, _ = toy.run(tmp_path / "a", model=toy.make_model(fds=False))
+    model = toy.make_model()
+    model.fds.start_smooth = 99
+    late, _ = toy.run(tmp_path / "b", model=model, fds_stats="streaming")
+    used, _ = toy.run(tmp_path / "c", fds_stats="streaming")
+    assert without["test"]["overall"] == late["test"]["overall"]
+    assert without["test"]["overall"] != used["test"]["overall"]
+
+
+# -- what a run leaves behind ------------------------------------------------------------------------------------------
+
+
+def test_a_run_writes_its_files(tmp_path):
+    toy.run(tmp_path / "run")
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {checkpoint.LAST, checkpoint.BEST, "training.log", "args.json"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    assert json.loads((tmp_path / "run" / "args.json").read_text())["batch_size"] == 16
+
+
+def test_tensorboard_has_the_published_tags(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    toy.run(tmp_path / "run", epochs=3)
+    toy.run(tmp_path / "run", epochs=4, resume="")
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    tags = events.Tags()["scalars"]
+    assert {"train_loss", "val_loss_mse", "val_loss_l1", "val_loss_gmean"} <= set(tags)
+    assert [event.step for event in events.Scalars("train_loss")] == [0, 1, 2, 3]
