@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from .age_data import LAST_BIN
 from .bins import Bins
 
 logger = logging.getLogger(__name__)
 
-LAST_BIN = 120
 AGE_BINS = Bins.width(0, LAST_BIN + 1, 1)  # a bin per year, 0..120; larger ages count as 120
 PADDING = 16  # pixels of black around the image that the random crop may show, as published
 RESNETS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048}  # name -> features

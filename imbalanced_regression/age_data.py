@@ -18,11 +18,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
 
-from .age import LAST_BIN, BadImage, load_face
-
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
+LAST_BIN = 120  # bins are the years 0..120, larger ages count as 120
 OLDEST = 200  # an age above this is a fault of the data
 AGEDB_NAME = re.compile(r"\d+_.*_(\d+)_[fm]\.jpe?g", re.IGNORECASE)  # <id>_<name>_<age>_<gender>.jpg
 
@@ -151,6 +150,8 @@ def _present(data_dir: Path, paths: Sequence[str]) -> np.ndarray:
 
 
 def _drop_bad(split: AgeSplit, there: np.ndarray, size: int, workers: int) -> AgeSplit:
+    from .age import BadImage, load_face  # torch, which the scripts that make a csv do without
+
     reasons = {int(i): f"{split.paths[i]}: is missing" for i in np.flatnonzero(~there)}
 
     def check(i: int) -> None:
@@ -221,7 +222,7 @@ def imdb_wiki_table(data_dir: str | Path, db: str, min_score: float = 1.0) -> tu
         dob, taken = record["dob"].ravel(), record["photo_taken"].ravel().astype(int)
         names = [str(cell.ravel()[0]) for cell in record["full_path"].ravel()]
         score, second = (record[field].ravel().astype(float) for field in ("face_score", "second_face_score"))
-    except (KeyError, IndexError, ValueError, TypeError, NotImplementedError) as error:
+    except Exception as error:  # a damaged file makes scipy raise nearly anything
         raise ValueError(f"{path} is not the {db} struct of IMDB-WIKI: {type(error).__name__} {error}") from error
     if not len(dob) == len(taken) == len(names) == len(score) == len(second):
         raise ValueError(f"{path}: the fields have different lengths")
