@@ -27,7 +27,6 @@ from .bins import Bins
 logger = logging.getLogger(__name__)
 
 AGE_BINS = Bins.width(0, LAST_BIN + 1, 1)  # a bin per year, 0..120; larger ages count as 120
-PADDING = 16  # pixels of black around the image that the random crop may show, as published
 RESNETS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048}  # name -> features
 
 
@@ -45,7 +44,7 @@ class BadImage(ValueError):
 def load_face(path: str | Path, size: int) -> Tensor:
     """An image file -> (3, size, size) uint8, RGB, resized bilinearly (antialiased) whatever its proportions.
 
-    The same pixels as Pillow's `convert("RGB").resize(...)` to within 1 of 255, except JPEGs at least twice as large as
+    The same pixels as Pillow's `convert("RGB").resize(...)` to within 2 of 255, except JPEGs at least twice as large as
     `size` on both sides: those are decoded at 1/2, 1/4 or 1/8 (`draft`), which skips most of the inverse DCT.
     Raises BadImage (a ValueError) with the path: missing, no image, truncated, or above Pillow's limit of pixels.
     """
@@ -56,10 +55,12 @@ def load_face(path: str | Path, size: int) -> Tensor:
             if Image.MAX_IMAGE_PIXELS and image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels, above the limit of {Image.MAX_IMAGE_PIXELS}")
             image.draft("RGB", (size, size))  # nothing happens for other formats or smaller images
-            rgb = image.convert("RGB")
+            image.load()
+            rgb = image if image.mode == "RGB" else image.convert("RGB")  # which would copy
+            (width, height), content = rgb.size, bytearray(rgb.tobytes())
         # (H, W, 3) seen as (1, 3, H, W): torch resizes this layout with SIMD, several times faster than Pillow
-        pixels = torch.from_numpy(np.array(rgb)).permute(2, 0, 1).unsqueeze(0)
-        if rgb.size != (size, size):
+        pixels = torch.frombuffer(content, dtype=torch.uint8).view(1, height, width, 3).permute(0, 3, 1, 2)
+        if (width, height) != (size, size):
             pixels = nn.functional.interpolate(pixels, (size, size), mode="bilinear", antialias=True)
         return pixels[0]
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
@@ -70,7 +71,7 @@ def load_face(path: str | Path, size: int) -> Tensor:
 def crop_and_flip(image: Tensor, top: int, left: int, flip: bool) -> Tensor:
     """(3, S, S) -> (3, S, S): moved by `top` and `left` pixels, black where nothing is, then mirrored if `flip`.
 
-    `top` and `left` in -16..16 are the random crop of S from the image padded by 16.
+    `top` and `left` in -p..p are a crop of S from the image padded by p.
     """
     size = image.shape[-1]
     out = torch.zeros(image.shape, dtype=image.dtype)
@@ -86,6 +87,7 @@ class AgeDataset(Dataset):
     Training images are cropped and flipped at random as a pure function of (seed, epoch, index): four processes see
     what one sees, and a resumed run what an uninterrupted one would have seen. So call `set_epoch` before each pass
     over the loader; the epoch lies in shared memory and so reaches workers that live on between epochs.
+    `padding`: how many black pixels the random crop may show at an edge; None takes S / 14, the published 16 at 224.
     `cache`: a folder that keeps the resized images of this split in one file (3 S^2 bytes each), made on first use.
     """
 
@@ -98,18 +100,22 @@ class AgeDataset(Dataset):
         img_size: int = 224,
         train: bool = False,
         seed: int = 0,
+        padding: int | None = None,
         cache: str | Path | None = None,
         cache_workers: int = 4,
     ):
         self.paths = [str(path) for path in paths]
-        self.ages = np.asarray(ages, dtype=np.float32).reshape(-1)
-        self.weights = np.ones_like(self.ages) if weights is None else np.asarray(weights, dtype=np.float32).reshape(-1)
+        # (N, 1) float32 tensors: an item is a view, made in no time
+        self.ages = torch.tensor(np.asarray(ages, dtype=np.float32)).reshape(-1, 1)
+        weights = np.ones(len(self.ages)) if weights is None else weights
+        self.weights = torch.tensor(np.asarray(weights, dtype=np.float32)).reshape(-1, 1)
         lengths = len(self.paths), len(self.ages), len(self.weights)
         if len(set(lengths)) != 1:
             raise ValueError("lengths differ: {} paths, {} ages, {} weights".format(*lengths))
         if img_size < 1 or seed < 0:
             raise ValueError(f"img_size must be positive and seed not negative, found {img_size} and {seed}")
         self.img_size, self.train, self.seed = img_size, train, seed
+        self.padding = round(img_size / 14) if padding is None else padding
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
         self._cache = None if cache is None else resized_cache(self.paths, img_size, cache, workers=cache_workers)
         self._pixels: np.ndarray | None = None
@@ -123,12 +129,12 @@ class AgeDataset(Dataset):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         if self.train:
-            draw = np.random.default_rng((self.seed, int(self._epoch), index))
-            top, left, flip = draw.integers((-PADDING, -PADDING, 0), (PADDING + 1, PADDING + 1, 2)).tolist()
-            image = crop_and_flip(self._image(index), top, left, bool(flip))
+            draw = np.random.SeedSequence((self.seed, int(self._epoch), index)).generate_state(3).tolist()
+            top, left = (number % (2 * self.padding + 1) - self.padding for number in draw[:2])
+            image = crop_and_flip(self._image(index), top, left, draw[2] % 2 == 1)
         else:
             image = self._image(index).contiguous()
-        return image, torch.tensor([self.ages[index]]), torch.tensor([self.weights[index]])
+        return image, self.ages[index], self.weights[index]
 
     def _image(self, index: int) -> Tensor:
         if self._cache is None:

@@ -143,14 +143,14 @@ def test_ages_above_120_share_its_bin():
 
 @pytest.mark.parametrize("size", [(90, 90), (64, 64), (100, 60), (127, 110), (40, 30)])
 @pytest.mark.parametrize("kind", ["jpg", "png"])
-def test_pixels_equal_pillows_to_within_one(tmp_path, size, kind):
+def test_pixels_equal_pillows_to_within_two_levels(tmp_path, size, kind):
     path = photo(tmp_path / f"x.{kind}", *size)
     with Image.open(path) as image:
         expected = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR)).astype(int)
     found = load_face(path, 64)
     assert found.shape == (3, 64, 64)
     assert found.dtype == torch.uint8
-    assert abs(found.permute(1, 2, 0).numpy() - expected).max() <= 1
+    assert abs(found.permute(1, 2, 0).numpy() - expected).max() <= 2
 
 
 def test_large_jpegs_are_decoded_smaller_with_nearly_the_same_pixels(tmp_path):
@@ -158,7 +158,7 @@ def test_large_jpegs_are_decoded_smaller_with_nearly_the_same_pixels(tmp_path):
     with Image.open(path) as image:
         expected = np.asarray(image.convert("RGB").resize((64, 64), Image.Resampling.BILINEAR)).astype(int)
     difference = abs(load_face(path, 64).permute(1, 2, 0).numpy() - expected)
-    assert difference.max() > 1  # decoded at a quarter
+    assert difference.max() > 2  # decoded at a quarter
     assert difference.mean() < 1.5
 
 
@@ -275,12 +275,17 @@ def test_workers_and_ranks_give_what_one_process_gives(folder):
             assert torch.equal(torch.stack([data[i][0] for i in range(rank, 9, 2)]), expected[rank::2])
 
 
+def test_the_padding_is_the_published_16_at_224_and_in_proportion_below():
+    found = {size: AgeDataset(["x"], [1], img_size=size).padding for size in (224, 112, 64, 28)}
+    assert found == {224: 16, 112: 8, 64: 5, 28: 2}
+
+
 def test_crops_reach_every_offset_and_half_are_flipped(tmp_path):
     # one bright pixel in the middle and one left of it tell where the crop lies and whether it is mirrored
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[32, 32], pixels[32, 28] = 255, 128
     Image.fromarray(pixels).save(tmp_path / "dot.png")
-    data = AgeDataset([tmp_path / "dot.png"], [1], img_size=64, train=True)
+    data = AgeDataset([tmp_path / "dot.png"], [1], img_size=64, train=True, padding=16)
     rows, columns, flips = set(), set(), []
     for epoch in range(600):
         data.set_epoch(epoch)
