@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def read_age_csv(
 
     Raises ValueError, or FileNotFoundError for what is not there, naming the file and the line: a missing csv, column
     or image; an age that is no number or not in 0..200; an unknown or empty split; a path that leaves `data_dir`.
-    Images are looked up folder by folder: a second for 200,000. `advice` ends the message where data are missing.
+    Images are looked up folder by folder: a second or two for 200,000. `advice` ends the message where data are missing.
     With `skip_bad_images` each image is also decoded once, by `workers` threads, and what is missing or damaged is
     dropped, logged and counted in `AgeSplit.dropped`.
     """
@@ -127,11 +127,16 @@ def _age(text: str, where: str) -> float:
 
 
 def _leaves(path: str) -> bool:
-    """Whether a path is empty, absolute, or climbs out of the folder it is relative to, on any system."""
-    if not path or "\0" in path or PurePosixPath(path).is_absolute() or PureWindowsPath(path).anchor:
+    """Whether a path is absolute, on Unix or Windows, climbs out of the folder it is relative to, or names no file."""
+    parts = path.replace("\\", "/").split("/")
+    if parts[0] == "" or ":" in parts[0] or "\0" in path:
         return True
-    first = os.path.normpath(path.replace("\\", "/")).replace("\\", "/").split("/")[0]
-    return first in ("..", ".")
+    depth = 0
+    for part in parts:
+        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
+        if depth < 0:
+            return True
+    return depth == 0
 
 
 def _present(data_dir: Path, paths: Sequence[str]) -> np.ndarray:
