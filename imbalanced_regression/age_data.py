@@ -1,0 +1,305 @@
+"""The csv `age,path,split` of the two face benchmarks: read with every check, made from raw data, split, plotted.
+
+Raw data -> `agedb_table` or `imdb_wiki_table` (age, path) -> `split_by_age` -> the csv -> `read_age_csv` -> training.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import os
+import random
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+LAST_BIN = 120  # bins are the years 0..120, larger ages count as 120
+OLDEST = 200  # an age above this is a fault of the data
+AGEDB_NAME = re.compile(r"\d+_.*_(\d+)_[fm]\.jpe?g", re.IGNORECASE)  # <id>_<name>_<age>_<gender>.jpg
+
+
+# -- reading -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AgeSplit:
+    """One split of the csv: N image files, their ages (N,) float32 in years, and the csv line of each (N,) int64."""
+
+    paths: list[str]
+    ages: np.ndarray
+    lines: np.ndarray
+    dropped: int = 0  # rows left out by `skip_bad_images`
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+def read_age_csv(
+    csv_path: str | Path,
+    data_dir: str | Path,
+    *,
+    skip_bad_images: bool = False,
+    img_size: int = 224,
+    workers: int = 4,
+    advice: str = "",
+) -> dict[str, AgeSplit]:
+    """The csv `age,path,split` -> {"train": ..., "val": ..., "test": ...}, everything checked that is cheap to check.
+
+    Raises ValueError, or FileNotFoundError for what is not there, naming the file and the line: a missing csv, column
+    or image; an age that is no number or not in 0..200; an unknown or empty split; a path that leaves `data_dir`.
+    Images are looked up folder by folder: a second or two for 200,000. `advice` ends the message where data are missing.
+    With `skip_bad_images` each image is also decoded once, by `workers` threads, and what is missing or damaged is
+    dropped, logged and counted in `AgeSplit.dropped`.
+    """
+    csv_path, data_dir = Path(csv_path), Path(data_dir)
+    advice = f"; {advice}" if advice else ""
+    if not csv_path.is_file():
+        raise FileNotFoundError(f"{csv_path} is missing{advice}")
+    if not data_dir.is_dir():
+        raise FileNotFoundError(f"the image folder {data_dir} is missing{advice}")
+    lines, rows = _rows(csv_path, ("age", "path", "split"))
+    ages = np.empty(len(rows))
+    for i, (age, path, split) in enumerate(rows):
+        where = f"{csv_path}, line {lines[i]}"
+        ages[i] = _age(age, where)
+        if split not in SPLITS:
+            raise ValueError(f"{where}: split is {split!r}, not one of {', '.join(SPLITS)}")
+        if _leaves(path):
+            raise ValueError(f"{where}: path is {path!r}, not a file below {data_dir}")
+    there = _present(data_dir, [path for _, path, _ in rows])
+    if not there.all() and not skip_bad_images:
+        i = int(there.argmin())
+        raise FileNotFoundError(
+            f"{csv_path}, line {lines[i]}: the image {data_dir / rows[i][1]} is missing "
+            f"({int((~there).sum())} of {len(rows)} are); --skip_bad_images goes on without them{advice}"
+        )
+    splits = {}
+    for name in SPLITS:
+        mine = np.array([i for i, (_, _, split) in enumerate(rows) if split == name], dtype=np.int64)
+        paths = [os.path.join(data_dir, rows[i][1]) for i in mine]
+        whole = AgeSplit(paths, ages[mine].astype(np.float32), np.array(lines, dtype=np.int64)[mine])
+        splits[name] = _drop_bad(whole, there[mine], img_size, workers) if skip_bad_images else whole
+        if not len(splits[name]):
+            what = f"all {len(mine)} images of the split {name} are missing or damaged" if len(mine) else ""
+            raise ValueError(f"{csv_path}: {what or f'no row belongs to the split {name}'}{advice}")
+    return splits
+
+
+def _rows(path: Path, columns: Sequence[str]) -> tuple[list[int], list[list[str]]]:
+    """The line numbers of a csv's rows, and of each row the fields named `columns`. Blank lines are left out."""
+    lines, rows = [], []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            missing = [name for name in columns if name not in header]
+            if missing:
+                raise ValueError(f"no column {', '.join(missing)}; found: {', '.join(header) or 'nothing'}")
+            places = [header.index(name) for name in columns]
+            for row in reader:
+                if not row:
+                    continue
+                if len(row) != len(header):
+                    raise ValueError(f"line {reader.line_num} has {len(row)} fields, not {len(header)}")
+                lines.append(reader.line_num)
+                rows.append([row[i] for i in places])
+    except (csv.Error, ValueError) as error:  # UnicodeDecodeError is a ValueError too
+        raise ValueError(f"{path}: {error}") from error
+    return lines, rows
+
+
+def _age(text: str, where: str) -> float:
+    try:
+        age = float(text)
+    except ValueError:
+        age = float("nan")
+    if not 0 <= age <= OLDEST:
+        raise ValueError(f"{where}: age is {text!r}, not a number from 0 to {OLDEST}")
+    return age
+
+
+def _leaves(path: str) -> bool:
+    """Whether a path is absolute, on Unix or Windows, climbs out of the folder it is relative to, or names no file."""
+    parts = path.replace("\\", "/").split("/")
+    if parts[0] == "" or ":" in parts[0] or "\0" in path:
+        return True
+    depth = 0
+    for part in parts:
+        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
+        if depth < 0:
+            return True
+    return depth == 0
+
+
+def _present(data_dir: Path, paths: Sequence[str]) -> np.ndarray:
+    """(N,) bool: which files exist. One listing per folder instead of one question per file."""
+    folders: dict[str, set[str]] = {}
+    there = np.zeros(len(paths), bool)
+    for i, path in enumerate(paths):
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            try:
+                folders[folder] = set(os.listdir(data_dir / folder))
+            except OSError:
+                folders[folder] = set()
+        there[i] = name in folders[folder]
+    return there
+
+
+def _drop_bad(split: AgeSplit, there: np.ndarray, size: int, workers: int) -> AgeSplit:
+    from .age import BadImage, load_face  # torch, which the scripts that make a csv do without
+
+    reasons = {int(i): f"{split.paths[i]}: is missing" for i in np.flatnonzero(~there)}
+
+    def check(i: int) -> None:
+        try:
+            load_face(split.paths[i], size)
+        except BadImage as error:
+            reasons[i] = str(error)
+
+    with ThreadPoolExecutor(max(workers, 1)) as pool:  # Pillow decodes without the interpreter's lock
+        for _ in pool.map(check, np.flatnonzero(there).tolist()):
+            pass
+    for i in sorted(reasons)[:5]:
+        logger.warning("skipped, line %d: %s", split.lines[i], reasons[i])
+    if reasons:
+        logger.warning("skipped %d of %d images", len(reasons), len(split))
+    keep = np.array([i for i in range(len(split)) if i not in reasons], dtype=np.int64)
+    paths = [split.paths[i] for i in keep]
+    return replace(split, paths=paths, ages=split.ages[keep], lines=split.lines[keep], dropped=len(reasons))
+
+
+# -- making ------------------------------------------------------------------------------------------------------------
+
+
+def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence]) -> None:
+    """Write a csv whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    with open(part, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    os.replace(part, path)
+
+
+def agedb_table(data_dir: str | Path) -> tuple[list[tuple[int, str]], int]:
+    """`data_dir/AgeDB/<id>_<name>_<age>_<gender>.jpg` -> rows (age, path) in the order of the names, and how many files
+    have other names or ages above 200. Raises ValueError where there is no such image.
+    """
+    folder = Path(data_dir) / "AgeDB"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing; python download_agedb.py says how to get the images")
+    rows, others = [], 0
+    for name in sorted(os.listdir(folder), key=lambda name: (len(name.split("_")[0]), name)):
+        match = AGEDB_NAME.fullmatch(name)
+        if match and int(match[1]) <= OLDEST:
+            rows.append((int(match[1]), f"AgeDB/{name}"))
+        else:
+            others += 1
+    if not rows:
+        raise ValueError(f"{folder} has no image named <id>_<name>_<age>_<gender>.jpg")
+    return rows, others
+
+
+def imdb_wiki_table(data_dir: str | Path, db: str, min_score: float = 1.0) -> tuple[list[tuple[int, str]], dict[str, int]]:
+    """`data_dir/{db}_crop/{db}.mat`, db "imdb" or "wiki" -> rows (age, path) in the file's order, and what is left out.
+
+    Kept: face_score >= `min_score`, no second face (second_face_score nan or <= 0), 0 <= age <= 200. The age is the
+    year of the photo less that of birth, less one for a birth in July or later (the photo counts as one of mid-year).
+    """
+    from scipy.io import loadmat
+
+    path = Path(data_dir) / f"{db}_crop" / f"{db}.mat"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; python download_imdb_wiki.py gets it")
+    try:
+        record = loadmat(str(path), variable_names=[db])[db][0, 0]
+        dob, taken = record["dob"].ravel(), record["photo_taken"].ravel().astype(int)
+        names = [str(cell.ravel()[0]) for cell in record["full_path"].ravel()]
+        score, second = (record[field].ravel().astype(float) for field in ("face_score", "second_face_score"))
+    except Exception as error:  # a damaged file makes scipy raise nearly anything
+        raise ValueError(f"{path} is not the {db} struct of IMDB-WIKI: {type(error).__name__} {error}") from error
+    if not len(dob) == len(taken) == len(names) == len(score) == len(second):
+        raise ValueError(f"{path}: the fields have different lengths")
+    rows, left = [], {"no or unclear face": 0, "second face": 0, "impossible age": 0}
+    for i, name in enumerate(names):
+        # a Matlab datenum counts from year 0, Python's ordinal from year 1; some births in the file are before both
+        born = date.fromordinal(min(max(int(dob[i]) - 366, 1), date.max.toordinal()))
+        age = int(taken[i]) - born.year - (born.month >= 7)
+        if not score[i] >= min_score:
+            left["no or unclear face"] += 1
+        elif second[i] > 0:
+            left["second face"] += 1
+        elif not 0 <= age <= OLDEST:
+            left["impossible age"] += 1
+        else:
+            rows.append((age, f"{db}_crop/{name}"))
+    return rows, left
+
+
+def split_by_age(ages: Sequence[int], cap: int, seed: int = 666) -> list[str]:
+    """The published split: each age 0..120 shuffled, the first k = min(count // 3, cap) to val, the next k to test.
+
+    The rest is train, and so is whoever is older than 120. The order of the rows counts: from agedb.csv's own (cap 30)
+    the published split comes back exactly.
+    """
+    rng = random.Random(seed)  # Python's own generator: numpy's would give another split
+    groups: dict[int, list[int]] = {}
+    for i, age in enumerate(ages):
+        groups.setdefault(age, []).append(i)
+    splits = ["train"] * len(ages)
+    for age in range(LAST_BIN + 1):
+        rows = groups.get(age, [])
+        rng.shuffle(rows)  # what is drawn depends on their number alone, so row numbers stand for the paths
+        k = min(len(rows) // 3, cap)
+        for split, part in (("val", rows[:k]), ("test", rows[k : 2 * k])):
+            for i in part:
+                splits[i] = split
+    return splits
+
+
+def preprocess(metas: Sequence[str | Path], target: str | Path, *, cap: int, seed: int = 666) -> dict[str, int]:
+    """The csvs `metas` (age, path), one after the other -> `target` (age, path, split). Returns each split's size."""
+    rows = []
+    for meta in map(Path, metas):
+        if not meta.is_file():
+            raise FileNotFoundError(f"{meta} is missing; run the create script first")
+        for line, (age, path) in zip(*_rows(meta, ("age", "path"))):
+            years = _age(age, f"{meta}, line {line}")
+            if years != int(years):
+                raise ValueError(f"{meta}, line {line}: age is {age!r}, not a whole number of years")
+            rows.append((int(years), path))
+    splits = split_by_age([age for age, _ in rows], cap, seed)
+    write_csv(target, ("age", "path", "split"), [(*row, split) for row, split in zip(rows, splits)])
+    return {name: splits.count(name) for name in SPLITS}
+
+
+def plot_splits(csv_path: str | Path, png: str | Path, title: str) -> None:
+    """Bars of the number of images per age, one panel per split, as a PNG."""
+    from matplotlib.figure import Figure  # not pyplot: no window system, no global state
+
+    _, rows = _rows(Path(csv_path), ("age", "split"))
+    ages = np.array([float(age) for age, _ in rows]).astype(int)
+    splits = np.array([split for _, split in rows])
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    panels = figure.subplots(3, 1, sharex=True)
+    for panel, name, color in zip(panels, SPLITS, ("#33628d", "#c77f2a", "#4f8a4b")):
+        mine = ages[splits == name]
+        panel.bar(np.arange(OLDEST + 1), np.bincount(mine, minlength=OLDEST + 1), width=1, color=color)
+        panel.set_title(f"{name}: {len(mine):,} images", loc="left", fontsize=11)
+        panel.set_ylabel("images per age")
+        panel.spines[["top", "right"]].set_visible(False)
+    panels[-1].set_xlim(-1, max(ages.max(initial=0), 1) + 1)
+    panels[-1].set_xlabel("age (years)")
+    figure.suptitle(title, fontsize=13)
+    figure.savefig(png, dpi=120)
