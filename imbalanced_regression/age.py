@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -21,8 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from .age_data import LAST_BIN
+from .age_data import LAST_BIN, SPLITS, AgeSplit
 from .bins import Bins
+from .fds import FDS
+from .lds import lds_weights
+from .model import Regressor
+from .runtime import Splits
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +220,58 @@ def _locked(path: Path) -> Iterator[bool]:
             yield True
 
 
-# -- the encoder -------------------------------------------------------------------------------------------------------
+# -- weights, data sets and the model ----------------------------------------------------------------------------------
+
+
+PUBLISHED_CLIP = (5, 1000)  # bounds of the counts of "inverse"
+
+# published key prefix -> ours; the files of DataParallel models, as published, and bare ones
+RENAMES = (
+    ("module.linear.", "head."),
+    ("module.FDS.", "fds."),
+    ("module.", "encoder."),
+    ("linear.", "head."),
+    ("FDS.", "fds."),
+    ("", "encoder."),
+)
+
+
+def age_weights(ages, reweight: str, lds: bool, lds_kernel: str, lds_ks: int, lds_sigma: float) -> np.ndarray:
+    """The published weights: ages (N,) -> (N,) float32 with mean 1; all ones for reweight "none".
+
+    Counts per year, for "inverse" within 5..1000; zeros beyond the end bins; "inverse" with LDS cuts the smoothed counts
+    to whole numbers, because the published weights do.
+    """
+    inverse = reweight == "inverse"
+    return lds_weights(
+        ages, AGE_BINS, reweight=reweight, lds=lds, kernel=lds_kernel, ks=lds_ks, sigma=lds_sigma,
+        clip=PUBLISHED_CLIP if inverse else None, boundary="zeros", truncate=inverse,
+    )
+
+
+def age_splits(
+    splits: dict[str, AgeSplit],
+    weights: np.ndarray,
+    *,
+    img_size: int,
+    seed: int,
+    cache: str | None = None,
+    workers: int = 4,
+) -> Splits:
+    """The csv's splits as data sets; training images are augmented, and the statistics of FDS see them so too."""
+    options = {"img_size": img_size, "seed": seed, "cache": cache, "cache_workers": max(workers, 1)}
+    train, val, test = (splits[name] for name in SPLITS)
+    return Splits(
+        train=AgeDataset(train.paths, train.ages, weights, train=True, **options),
+        val=AgeDataset(val.paths, val.ages, **options),
+        test=AgeDataset(test.paths, test.ages, **options),
+    )
+
+
+def age_model(model: str, fds: Callable[[int], FDS | None], *, imagenet: bool = False) -> Regressor:
+    """ResNet -> FDS on its pooled features -> linear; `fds` makes the FDS for a feature width, or None."""
+    encoder = ResNetEncoder(model, imagenet=imagenet)
+    return Regressor(encoder, nn.Linear(encoder.feature_dim, 1), fds(encoder.feature_dim))
 
 
 def normalize(images: Tensor) -> Tensor:

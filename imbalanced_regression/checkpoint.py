@@ -97,12 +97,12 @@ def published_names(state: dict[str, Tensor], renames: Renames) -> dict[str, Ten
 
 
 def _rename(name: str, renames: Renames) -> str:
-    if not any(name.startswith(old) for old, _ in renames):
-        for wrapper in _WRAPPERS:
-            name = name.removeprefix(wrapper)
     for old, new in renames:
         if name.startswith(old):
             return new + name.removeprefix(old)
+    for wrapper in _WRAPPERS:
+        if name.startswith(wrapper):
+            return _rename(name.removeprefix(wrapper), renames)
     return name
 
 

@@ -51,7 +51,8 @@ def guard(main: Callable[[], None]) -> None:
 
 KERNELS = ("gaussian", "triang", "laplace")
 REWEIGHTS = ("none", "sqrt_inv", "inverse")
-LOSSES = ("mse", "l1", "focal_l1", "focal_mse", "huber")  # these three: the keys of the library's tables, without torch
+LOSSES = ("mse", "l1", "focal_l1", "focal_mse", "huber")
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")  # all: the keys of the library's tables, without torch
 
 
 def add_training_flags(

@@ -1,0 +1,14 @@
+"""The data of IMDB-WIKI-DIR: <dataset>.csv (age, path, split) and its images -> three data sets, every row checked first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from imbalanced_regression.age_data import AgeSplit, read_age_csv
+
+ADVICE = "python download_imdb_wiki.py gets the csv and the images, python make_sample.py draws a sample"
+
+
+def read_splits(data_dir: str, dataset: str = "imdb_wiki", **options) -> dict[str, AgeSplit]:
+    """`data_dir`/`dataset`.csv -> the splits; the paths in it are relative to `data_dir`. See `age_data.read_age_csv`."""
+    return read_age_csv(Path(data_dir) / f"{dataset}.csv", data_dir, advice=ADVICE, **options)
