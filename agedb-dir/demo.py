@@ -1,0 +1,68 @@
+"""The demo: drawn faces, trained on without and with LDS + FDS, and both results side by side. A few minutes on a CPU.
+
+    python demo.py                  # seed 0; runs and pictures in ../demo
+    python demo.py --seeds 0 1 2    # several seeds, with mean and standard deviation
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from imbalanced_regression.cli import ArgumentParser, guard
+
+HERE = Path(__file__).resolve().parent
+TRAIN = ["--model", "resnet18", "--img_size", "32", "--batch_size", "64", "--epoch", "12", "--schedule", "9",
+         "--workers", "1", "--print_freq", "1000"]
+METHODS = {"vanilla": [], "LDS + FDS": ["--reweight", "sqrt_inv", "--lds", "--fds", "--fds_stats", "streaming"]}
+GROUPS = ("overall", "many", "medium", "few")
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds to train with")
+    parser.add_argument("--out", type=Path, default=HERE.parent / "demo", help="folder for the sample and the runs")
+    args = parser.parse_args()
+    out = args.out.resolve()
+    call("make_sample.py", "--train", "3000", "--size", "32", "--out", str(out / "sample"), "--overwrite")
+    results: dict[str, list[dict]] = {name: [] for name in METHODS}
+    for seed in args.seeds:
+        for name, flags in METHODS.items():
+            print(f"\n{name}, seed {seed}: train.py {' '.join([*TRAIN, *flags])}")
+            store = out / f"seed{seed}" / name.replace(" ", "")
+            data = ["--data_dir", str(out / "sample"), "--store_root", str(store), "--seed", str(seed), "--overwrite"]
+            call("train.py", *TRAIN, *flags, *data)
+            run = next(path for path in store.iterdir() if (path / "metrics.json").is_file())
+            results[name].append(json.loads((run / "metrics.json").read_text())["test"])
+            print(f"picture: {run / 'report.png'}")
+    print(f"\nTest errors in years on the sample (no benchmark result), seeds {', '.join(map(str, args.seeds))}:\n")
+    print(table(results))
+
+
+def call(script: str, *words: str) -> None:
+    done = subprocess.run([sys.executable, script, *words], cwd=HERE)
+    if done.returncode:
+        raise ValueError(f"{script} ended with exit code {done.returncode}; its message stands above")
+
+
+def table(results: dict[str, list[dict]]) -> str:
+    """MAE and G-Mean by shot, a line per method; mean and standard deviation over seeds where there are several."""
+    lines = [f"{'':12}" + "".join(f"{f'{group} MAE':>16}" for group in GROUPS) + "".join(f"{f'{g} GM':>16}" for g in GROUPS)]
+    for name, runs in results.items():
+        cells = [[run[group][metric] for run in runs] for metric in ("l1", "gmean") for group in GROUPS]
+        lines.append(f"{name:12}" + "".join(f"{cell(values):>16}" for values in cells))
+    return "\n".join(lines)
+
+
+def cell(values: list) -> str:
+    if values[0] is None:
+        return "-"
+    return f"{np.mean(values):.2f}" + (f" +- {np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
+
+
+if __name__ == "__main__":
+    guard(main)
