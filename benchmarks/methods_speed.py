@@ -44,14 +44,14 @@ def main() -> None:
 
     rows = [memory(size, args.threads)]  # first: while this process is small
     rows += [lds(size), lds_shortcut(size), smoothing(size), statistics(size)]
-    rows += [bins_in_smoothing(size), bins_in_statistics(size), digits(size)]
-    order = [1, 2, 3, 4, 0, 5, 6, 7]
+    rows += [bins_in_smoothing(size), *bins_in_statistics(size), digits(size)]
+    rows.insert(4, rows.pop(0))
     print(
         f"{datetime.date.today()}, {processor()}, {args.threads} threads, "
         f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
     )
     print(f"{'claim':<66}{'loops':>12}{'library':>12}{'ratio':>10}{'wanted':>10}  ok")
-    for claim, loops, library, ratio, wanted, ok in (rows[i] for i in order):
+    for claim, loops, library, ratio, wanted, ok in rows:
         judged = wanted and (not args.quick or "variance" in claim)
         print(
             f"{claim:<66}{loops:>12}{library:>12}{ratio:>10}{wanted or '-':>10}  {('yes' if ok else 'NO') if judged else '-'}"
@@ -149,16 +149,26 @@ def bins_in_smoothing(size) -> tuple:
     features, labels = torch.randn(size["batch"], size["D"]), 100 * torch.rand(size["batch"])
     few, many = trained(size, 100), trained(size, 1000)
     at_many, at_few = race(lambda: many.smooth(features, labels, 1), lambda: few.smooth(features, labels, 1), size)
-    return independent("FDS.smooth, 1000 bins beside 100 (seconds: 1000, 100)", at_many, at_few)
+    return independent("FDS.smooth forward, 1000 bins beside 100 (seconds: 1000, 100)", at_many, at_few)
 
 
-def bins_in_statistics(size) -> tuple:
+def bins_in_statistics(size) -> list[tuple]:
+    """What every sample costs, which is the claim, and the end of the epoch, whose table is the size it is."""
     features, labels = torch.randn(size["samples"], size["D"]), 100 * torch.rand(size["samples"])
-    few, many = trained(size, 100), trained(size, 1000)
-    at_many, at_few = race(
-        lambda: many.update_running_stats(features, labels, 1), lambda: few.update_running_stats(features, labels, 1), size
-    )
-    return independent("FDS statistics, 1000 bins beside 100 (seconds: 1000, 100)", at_many, at_few)
+    best = {100: [float("inf")] * 2, 1000: [float("inf")] * 2}
+    for _ in range(size["repeats"]):
+        for count, seconds in best.items():
+            fds = trained(size, count)
+            start = time.perf_counter()
+            fds.observe(features, labels)
+            middle = time.perf_counter()
+            fds.finish_epoch(1)
+            seconds[:] = min(seconds[0], middle - start), min(seconds[1], time.perf_counter() - middle)
+    claim, *rest = independent("FDS.finish_epoch, once an epoch: no claim", best[1000][1], best[100][1])
+    return [
+        independent("FDS.observe, 1000 bins beside 100 (seconds: 1000, 100)", best[1000][0], best[100][0]),
+        (f"  {claim}", *rest[:-2], "", True),
+    ]
 
 
 def digits(size) -> tuple:

@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,13 +62,15 @@ def load(path: str | Path, flag: str = "--resume") -> dict:
     if not path.is_file():
         raise ValueError(f"{flag}: there is no checkpoint {path}")
     try:
-        with torch.serialization.safe_globals(_numpy_scalars()):
+        with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read ends below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
             raise ValueError(f"{flag}: {path} holds more than tensors and plain values and is not loaded") from None
         raise ValueError(f"{flag}: {path} is truncated or no checkpoint") from None
-    except (RuntimeError, EOFError, KeyError, ValueError, IndexError, AttributeError, TypeError, zipfile.BadZipFile):
+    # what reading a broken file can end in
+    except (RuntimeError, OSError, EOFError, LookupError, ValueError, AttributeError, TypeError, zipfile.BadZipFile):
         raise ValueError(f"{flag}: {path} is truncated or no checkpoint") from None
     if not isinstance(content, dict):
         raise ValueError(f"{flag}: {path} holds no state dict but {type(content).__name__}")

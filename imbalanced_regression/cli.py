@@ -20,15 +20,18 @@ class ArgumentParser(argparse.ArgumentParser):
     """argparse whose errors are one line and exit code 2, whose help shows defaults, and which takes no abbreviations."""
 
     def __init__(self, *args, **kwargs):
-        kwargs.setdefault("formatter_class", _HelpFormatter)
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        kwargs = {"formatter_class": _HelpFormatter, "allow_abbrev": False, **kwargs}
+        super().__init__(*args, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Defaults behind each flag; descriptions and examples keep their line breaks."""
+    """Defaults behind each flag that has one; descriptions and examples keep their line breaks."""
+
+    def _get_help_string(self, action):
+        return action.help if action.default in (None, "", False) else super()._get_help_string(action)
 
 
 def guard(main: Callable[[], None]) -> None:

@@ -14,14 +14,15 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.data import DataLoader
 
 from . import checkpoint
-from .fds import FDS
 from .model import Regressor
 from .runtime import Batches, Runtime, Shard, Splits, for_inference, log_to, make_loader, mix, progress, seed_all, unwrap
 
@@ -98,13 +99,14 @@ def run(
     # 5. wrapped for several GPUs or processes
     wrapped = runtime.wrap(model)
     # 6. --resume (and with --evaluate the best checkpoint of the run)
-    progress_made = {"epoch": 0, "best_loss": math.inf, "best_epoch": -1, "bad_checks": 0}
+    progress_made: dict[str, Any] = {"epoch": 0, "best_loss": math.inf, "best_epoch": -1, "bad_checks": 0}
     resume = _resume_path(args, folder)
     if resume is not None:
         content = checkpoint.load(resume)
         checkpoint.load_model(model, content, renames=renames, path=resume)
         if not args.evaluate:
             _continue(progress_made, content, resume, optimizer, scaler, criterion)
+            _warn_of_changes(content.get("settings", {}), _settings(args))
 
     make = {"workers": args.workers, "collate": splits.collate}
     shard = {"rank": runtime.rank, "world": runtime.world}
@@ -209,7 +211,7 @@ def train_one_epoch(
         ValueError: the loss was NaN or above 1e6, with epoch, step, loss, learning rate and what to try.
     """
     model.train()
-    fds: FDS | None = unwrap(model).fds
+    fds = unwrap(model).fds
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     steps = len(loader)  # type: ignore[arg-type]
     look_every = 1 if runtime.device.type == "cpu" else print_freq  # reading the loss waits for the accelerator
@@ -264,10 +266,11 @@ def update_fds(model: nn.Module, loader: DataLoader | None, runtime: Runtime, ep
     The pass runs in training mode, as published (dropout acts, batches are normalised by their own statistics), but the
     running statistics of the normalisation layers stay as they are.
     """
-    fds: FDS = unwrap(model).fds
+    fds = unwrap(model).fds
+    assert fds is not None
     if loader is not None:
         model.train()
-        tracking = [m for m in unwrap(model).modules() if getattr(m, "track_running_stats", False) and m.training]
+        tracking = [m for m in unwrap(model).modules() if isinstance(m, _NormBase) and m.track_running_stats and m.training]
         for module in tracking:
             module.track_running_stats = False
         forward = for_inference(model)
@@ -342,6 +345,8 @@ def _claim(args, folder: Path, runtime: Runtime) -> None:
         if folder.exists() and args.overwrite and args.resume is None:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.glob("*.part"):  # by a process that was killed while writing
+            left.unlink()
         log_to(folder)
         checkpoint.write(folder / "args.json", json.dumps(_settings(args), indent=1) + "\n")
     runtime.barrier()
@@ -362,6 +367,17 @@ def _settings(args) -> dict:
     """The flags as plain values, to be kept in the checkpoint."""
     return {name: value if isinstance(value, (int, float, str, list, type(None))) else str(value)
             for name, value in vars(args).items()}
+
+
+_FREE_TO_CHANGE = {"epochs", "patience", "resume", "overwrite", "evaluate", "pretrained", "store_root", "store_name", "suffix",
+                   "data_dir", "workers", "print_freq", "device", "cuda"}
+
+
+def _warn_of_changes(before: dict, now: dict) -> None:
+    """Say which flags differ from those the checkpoint was trained with, where that changes what is learnt."""
+    for name in sorted(before.keys() & now.keys() - _FREE_TO_CHANGE):
+        if before[name] != now[name]:
+            logger.warning("--resume: --%s was %s and is now %s", name, before[name], now[name])
 
 
 def _set_epoch(loader: DataLoader, batches: Batches, seed: int, epoch: int) -> None:

@@ -40,6 +40,16 @@ class FDS(nn.Module):
     `running_mean`, `running_var`, their values the last epoch used, `*_last_epoch`, and `smoothed_*_last_epoch`.
     """
 
+    epoch: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    running_mean_last_epoch: Tensor
+    running_var_last_epoch: Tensor
+    smoothed_mean_last_epoch: Tensor
+    smoothed_var_last_epoch: Tensor
+    num_samples_tracked: Tensor
+    _edges: Tensor | None
+
     def __init__(
         self,
         feature_dim: int,
@@ -85,9 +95,10 @@ class FDS(nn.Module):
 
         edges = None if bins is None else torch.tensor(np.array(bins.compared_edges))
         self.register_buffer("_edges", edges, persistent=False)
-        self._window = torch.tensor(window / window.sum())
+        self._window = (window / window.sum()).tolist()
         # The sums of the running epoch. Not buffers: DistributedDataParallel would overwrite every rank's with rank 0's.
         self._sums: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        self._cached: tuple[list, Tensor] | None = None
 
     def extra_repr(self) -> str:
         return (
@@ -114,24 +125,32 @@ class FDS(nn.Module):
         if not self.training or epoch < self.start_smooth:
             return features
         rows = self._rows(features, labels)
-        tables = (
-            self.running_mean_last_epoch, self.running_var_last_epoch,
-            self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch, self.num_samples_tracked[:, None],
+        mean, scale, smoothed_mean = (
+            part.movedim(-1, 1) for part in nn.functional.embedding(rows, self._table()).split(self.feature_dim, dim=-1)
         )
-        if rows.numel() < len(self.num_samples_tracked):  # fewer labels than bins: the cost must not grow with the bins
-            mean, scale, smoothed_mean = self._calibration(*(table[rows] for table in tables))
-        else:
-            table = torch.cat(self._calibration(*tables), dim=1)  # side by side, so that it costs one look-up
-            mean, scale, smoothed_mean = nn.functional.embedding(rows, table).split(self.feature_dim, dim=-1)
-        mean, scale, smoothed_mean = (part.movedim(-1, 1) for part in (mean, scale, smoothed_mean))
         # not folded into z * scale + shift: with a large mean and a small variance that loses all digits in float32
         return torch.addcmul(smoothed_mean, features.to(mean.dtype) - mean, scale).to(features.dtype)
 
-    def _calibration(self, mean, var, smoothed_mean, smoothed_var, tracked) -> tuple[Tensor, Tensor, Tensor]:
-        """mu, scale and mu~ of the calibration, row by row (..., D); 0, 1 and 0 where it is the identity."""
-        moves = (tracked > 0) & (var > 0) & (smoothed_var >= 0)
+    def _table(self) -> Tensor:
+        """mu, scale and mu~ of every row side by side (K, 3 D), so that a step costs one look-up whatever K is.
+
+        0, 1 and 0 where the calibration is the identity. Made anew when a buffer it is made from has changed since.
+        """
+        buffers = (
+            self.running_mean_last_epoch, self.running_var_last_epoch,
+            self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch, self.num_samples_tracked,
+        )
+        if torch.compiler.is_compiling():  # fused into the step there
+            return self._calibration(*buffers)
+        made_from = [(buffer.data_ptr(), buffer._version) for buffer in buffers]
+        if self._cached is None or self._cached[0] != made_from:
+            self._cached = (made_from, self._calibration(*buffers))
+        return self._cached[1]
+
+    def _calibration(self, mean, var, smoothed_mean, smoothed_var, tracked) -> Tensor:
+        moves = (tracked[:, None] > 0) & (var > 0) & (smoothed_var >= 0)
         scale = (smoothed_var / var).clamp(*self.clip).sqrt()
-        return torch.where(moves, mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0)
+        return torch.cat([torch.where(moves, mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0)], 1)
 
     def _rows(self, features: Tensor, labels: Tensor) -> Tensor:
         """The statistics row of each label: (B,), or (B, H, W) for dense features, int64."""
@@ -163,13 +182,15 @@ class FDS(nn.Module):
         rows = self._rows(features, labels).reshape(-1)
         bad = ~labels.detach().isfinite().reshape(-1)
         if bad.any():
-            first = int(bad.nonzero()[0])
-            raise ValueError(f"labels: {int(bad.sum())} of {len(bad)} are NaN or infinite, the first at index {first}")
+            where = int(bad.nonzero()[0])
+            raise ValueError(f"labels: {int(bad.sum())} of {len(bad)} are NaN or infinite, the first at index {where}")
         x = features.detach().movedim(1, -1).reshape(-1, self.feature_dim)
         self._sums = count, reference, total, squares = self._sums or self._zero_sums(x.device)
         step = max(1, _CHUNK_ELEMENTS // self.feature_dim)
-        for chunk, at in zip(x.split(step), rows.split(step)):
-            chunk = chunk.to(total.dtype)
+        order = rows.argsort() if len(rows) > step else None  # bin by bin, many bins stay in the cache as well as few
+        for start in range(0, len(rows), step):
+            chosen = slice(start, start + step) if order is None else order[start : start + step]
+            chunk, at = x[chosen].to(total.dtype), rows[chosen]
             first = count[at] == 0
             if first.any():  # a sync point, but without a reference near the data the squares lose their digits
                 reference[at[first]] = chunk[first]
@@ -179,8 +200,7 @@ class FDS(nn.Module):
             squares.index_add_(0, at, distance.square_())
 
     def _zero_sums(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        dtype = torch.float32 if device.type == "mps" else torch.float64  # that device has no float64
-        rows = len(self.num_samples_tracked)
+        dtype, rows = _exact(device), len(self.num_samples_tracked)
         count = torch.zeros(rows, dtype=dtype, device=device)
         reference, total, squares = torch.zeros(3, rows, self.feature_dim, dtype=dtype, device=device)
         return count, reference, total, squares
@@ -216,7 +236,7 @@ class FDS(nn.Module):
         keep = torch.where(seen_before & (epoch > self.start_update), keep, 0.0)
         keep = torch.where(count > 0, keep, 1.0)
         for running, new in ((self.running_mean, mean), (self.running_var, var)):
-            running.copy_((1 - keep) * new + keep * running)
+            running.copy_(new.lerp_(running.to(new.dtype), keep))
         self._publish(epoch)
 
     def _merged_over_ranks(self) -> tuple[Tensor, Tensor, Tensor]:
@@ -250,13 +270,15 @@ class FDS(nn.Module):
 
     def _smooth_over_bins(self, statistics: Tensor, known: Tensor) -> Tensor:
         """Window average over the bins (K, D), mirrored at the ends (edge bin not repeated); unknown bins weigh nothing."""
-        window = self._window.to(statistics.device, torch.float32 if statistics.device.type == "mps" else torch.float64)
-        last = len(statistics) - 1
-        at = torch.arange(-(self.ks // 2), last + self.ks // 2 + 1, device=statistics.device).abs()
-        at = last - (last - at).abs()
-        weighted = torch.where(known, statistics, 0).to(window.dtype)[at].unfold(0, self.ks, 1) @ window
-        mass = known.to(window.dtype)[at].unfold(0, self.ks, 1) @ window
-        return torch.where(mass > 0, weighted / mass, statistics.to(window.dtype))
+        dtype, rows, reach = _exact(statistics.device), len(statistics), self.ks // 2
+        at = torch.arange(-reach, rows + reach, device=statistics.device).abs()
+        at = (rows - 1) - (rows - 1 - at).abs()
+        values, weights = torch.where(known, statistics, 0).to(dtype)[at], known.to(dtype)[at]
+        weighted, mass = torch.zeros_like(values[:rows]), torch.zeros_like(weights[:rows])
+        for offset, weight in enumerate(self._window):  # in place over slices: a large table is not copied ks times
+            weighted.add_(values[offset : offset + rows], alpha=weight)
+            mass.add_(weights[offset : offset + rows], alpha=weight)
+        return torch.where(mass > 0, weighted.div_(mass), statistics.to(dtype))
 
     # -- the published calls -------------------------------------------------------------------------------------------
 
@@ -274,3 +296,8 @@ class FDS(nn.Module):
         """The published end of an epoch: all its raw features (N, D) and labels (N,) at once, then `finish_epoch`."""
         self.observe(features, labels)
         self.finish_epoch(epoch)
+
+
+def _exact(device: torch.device) -> torch.dtype:
+    """float64, or float32 on the one kind of device that lacks it."""
+    return torch.float32 if device.type == "mps" else torch.float64

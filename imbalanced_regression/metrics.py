@@ -178,7 +178,7 @@ class DepthMetrics:
     def compute(self) -> dict[str, dict]:
         """{"overall" | "many" | "medium" | "few": {"rmse", "mse", "absrel", "log10", "l1", "delta1..3", "bias", "count"},
         "balanced": {"l1", "mse"}, "per_bin": as in `shot_metrics`, without training counts}."""
-        result = {"overall": self._group(np.ones(self.bins.count, dtype=bool))}
+        result: dict[str, dict] = {"overall": self._group(np.ones(self.bins.count, dtype=bool))}
         for shot in SHOTS:
             result[shot] = self._group(self.shots == shot)
         nan = np.full(self.bins.count, np.nan)

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .model import Regressor
+
 logger = logging.getLogger(__name__)
 
 _FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
@@ -116,9 +118,8 @@ def start(device: str | None = None, amp: str = "none", *, compile: bool = False
         raise ValueError(f"--device: {chosen} was asked for, but {gpus} GPUs are visible; pass another or --device cpu")
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("--device: mps was asked for, but is not available here; pass --device cpu")
-    options = {"amp": AMP[amp], "compile": compile, "channels_last": channels_last}
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        return Runtime(chosen, **options)
+        return Runtime(chosen, amp=AMP[amp], compile=compile, channels_last=channels_last)
 
     rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     if chosen.type == "cuda":
@@ -132,7 +133,7 @@ def start(device: str | None = None, amp: str = "none", *, compile: bool = False
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
-    return Runtime(chosen, rank, world, **options)
+    return Runtime(chosen, rank, world, AMP[amp], compile, channels_last)
 
 
 def stop() -> None:
@@ -141,9 +142,11 @@ def stop() -> None:
         dist.destroy_process_group()
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+def unwrap(model: nn.Module) -> Regressor:
     """The model inside DistributedDataParallel or DataParallel."""
-    return model.module if isinstance(model, (DistributedDataParallel, DataParallel)) else model
+    inner = model.module if isinstance(model, (DistributedDataParallel, DataParallel)) else model
+    assert isinstance(inner, Regressor)
+    return inner
 
 
 def for_inference(model: nn.Module) -> nn.Module:
@@ -220,7 +223,7 @@ class Batches(Sampler[list[int]]):
 class Shard(Sampler[list[int]]):
     """Every sample once, in a given order, this rank's part of them in batches; nothing is padded or repeated."""
 
-    def __init__(self, order: Sequence[int], batch_size: int, *, rank: int = 0, world: int = 1):
+    def __init__(self, order: Sequence[int] | np.ndarray, batch_size: int, *, rank: int = 0, world: int = 1):
         super().__init__()
         self.indices = np.asarray(order)[rank::world]
         self.batches = [self.indices[at : at + batch_size].tolist() for at in range(0, len(self.indices), batch_size)]
@@ -257,7 +260,10 @@ class Splits:
 
 
 def make_loader(dataset: Dataset, batches: Sampler, runtime: Runtime, *, workers: int, collate=None) -> DataLoader:
-    """A DataLoader over ready-made batches of indices, with seeded workers and pinned memory for CUDA."""
+    """A DataLoader over ready-made batches of indices, with seeded workers and pinned memory for CUDA.
+
+    Workers of a training loader start anew each epoch: living on, they would draw on where the last epoch left them.
+    """
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -266,7 +272,7 @@ def make_loader(dataset: Dataset, batches: Sampler, runtime: Runtime, *, workers
         worker_init_fn=_seed_worker,
         generator=torch.Generator(),
         pin_memory=runtime.device.type == "cuda",
-        persistent_workers=workers > 0,
+        persistent_workers=workers > 0 and isinstance(batches, Shard),
     )
 
 

@@ -90,7 +90,7 @@ WHAT_LIKE = parse("""big|large|huge, small|little|tiny; red|crimson, blue|azure,
     new|modern, broken|damaged, dirty|filthy, expensive|costly, cheap|inexpensive""")
 
 WEIGHTS = {"who": 0.27, "verb": 0.27, "what": 0.24, "where": 0.14, "who_like": 0.04, "what_like": 0.04}
-SAME, RELATED, OTHER = 1.0, 0.45, 0.0
+SAME, RELATED, OTHER = 1.0, 0.3, 0.0
 # every way to share the parts, but an object of another domain than the verb's
 STATES = np.array([s for s in product((SAME, RELATED, OTHER), repeat=len(WEIGHTS)) if s[1] > OTHER or s[2] == OTHER])
 SHARES = STATES @ np.array(list(WEIGHTS.values()))
@@ -123,7 +123,8 @@ class Maker:
         self.rng = rng
 
     def pick(self, items):
-        return items[int(self.rng.random() * len(items))]
+        """One of them, the earlier ones more often: a few words make most of a text."""
+        return items[int(self.rng.random() ** 2 * len(items))]
 
     def part(self, groups: list, state: float) -> tuple[list[str], list[str]]:
         """The words of one part of both sentences: of the same meaning, of two in one group, or of two groups."""
@@ -151,8 +152,8 @@ class Maker:
         for name, groups, unsaid in (
             ("who", WHO, 0.0),
             ("where", WHERE, 0.3),
-            ("who_like", WHO_LIKE, 0.6),
-            ("what_like", WHAT_LIKE, 0.6),
+            ("who_like", WHO_LIKE, 0.75),
+            ("what_like", WHAT_LIKE, 0.75),
         ):
             first, second = self.part(groups, state[name])
             if self.rng.random() < unsaid:  # by the second; if both would say the same, by the first too

@@ -8,8 +8,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
-
 import toy
+
 from imbalanced_regression import checkpoint
 
 RENAMES = (("old_encoder.", "encoder."), ("linear.", "head."), ("FDS.", "fds."))

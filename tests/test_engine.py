@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing as mp
+import toy
 from torch import nn
 
-import toy
 from imbalanced_regression import checkpoint, engine, runtime, weighted_mse_loss
 
 
@@ -56,6 +56,20 @@ def test_resume_into_another_folder_keeps_the_best_so_far(tmp_path):
     result, _ = toy.run(tmp_path / "b", epochs=3, resume=str(tmp_path / "a" / checkpoint.LAST))
     assert (tmp_path / "b" / checkpoint.BEST).read_bytes() == (tmp_path / "a" / checkpoint.BEST).read_bytes()
     assert np.isfinite(result["test"]["overall"]["mse"])
+
+
+def test_resume_says_which_flags_changed(tmp_path, caplog):
+    toy.run(tmp_path / "run", epochs=1)
+    with caplog.at_level("WARNING"):
+        toy.run(tmp_path / "run", epochs=2, resume="", batch_size=8)
+    assert [record.getMessage() for record in caplog.records] == ["--resume: --batch_size was 16 and is now 8"]
+
+
+def test_what_a_killed_process_left_is_cleared(tmp_path):
+    toy.run(tmp_path / "run", epochs=1)
+    (tmp_path / "run" / "ckpt.pth.tar.99999.part").touch()
+    toy.run(tmp_path / "run", epochs=2, resume="")
+    assert not list((tmp_path / "run").glob("*.part"))
 
 
 def test_evaluate_measures_the_best_and_writes_nothing(tmp_path):

@@ -1,0 +1,119 @@
+"""Every command and every Python block of the READMEs runs: commands as written, with flags that make them small."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+ROOT = Path(__file__).resolve().parents[1]
+STS = ROOT / "sts-b-dir"
+
+SMALL = ["--glove", "0", "--d_word", "8", "--d_hid", "4", "--val_interval", "3", "--max_vals", "1", "--batch_size", "16",
+         "--device", "cpu"]
+# made by every fresh machine's set-up, not by a test: the environment that runs these tests is what they make
+SETUP = {"pip install -e .", 'pip install -e ".[train]"', "make demo", "make test", "cd sts-b-dir"}
+
+
+def blocks(readme: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", readme.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(readme: Path) -> list[str]:
+    lines = [line.split(" #")[0].strip() for block in blocks(readme, "bash") for line in block.splitlines()]
+    return sorted({line for line in lines if line and line not in SETUP})
+
+
+def execute(words: list[str], folder: Path, code: int = 0, **env) -> str:
+    done = subprocess.run(
+        [sys.executable, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, Path]:
+    """A small sample, and the checkpoint of a run on it."""
+    root = tmp_path_factory.mktemp("readme")
+    execute(["make_sample.py", "--train", "200", "--test", "60", "--out", root / "STS-B"], STS)
+    execute(["train.py", "--data_dir", root, "--store_root", root / "first", *SMALL], STS)
+    return root, next((root / "first").iterdir()) / "ckpt.best.pth.tar"
+
+
+def sts_b(command: str, trained, tmp_path) -> None:
+    """Run a command of sts-b-dir: training on the small sample, downloads up to the network, which is shut."""
+    root, checkpoint = trained
+    program, *words = shlex.split(command.replace("<ckpt>", str(checkpoint)))
+    launcher = []
+    if program == "torchrun":
+        at = words.index("train.py")
+        launcher, words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"], words[at:]
+    else:
+        assert program == "python", command
+    script, *flags = words
+    if script == "train.py":
+        # the sample in place of the data, and a run folder of the test's own; the last value of a flag counts
+        execute([*launcher, script, *flags, *SMALL, "--data_dir", root, "--store_root", tmp_path], STS)
+    elif script == "make_sample.py":
+        execute([script, *flags, "--train", "200", "--test", "60", "--out", tmp_path / "sample"], STS)
+    elif script in ("glue_data/create_sts.py", "glove/download_glove.py"):
+        if "--check" in flags:
+            said = execute([script, *flags], STS, code=0 if (STS / "glue_data/STS-B/train_new.tsv").exists() else 2)
+        else:
+            shut = "http://127.0.0.1:9"
+            said = execute([script, *flags, "--out", tmp_path / "out"], STS, code=2, https_proxy=shut, http_proxy=shut)
+        assert f"{Path(script).name}: error: " in said or "split" in said
+    elif script == "benchmarks/methods_speed.py":
+        execute([script, "--quick"], ROOT)
+    else:
+        pytest.fail(f"no test runs {command!r}")
+
+
+@pytest.mark.parametrize("command", commands(STS / "README.md"))
+def test_every_command_of_the_sts_b_readme_runs(command, trained, tmp_path):
+    sts_b(command, trained, tmp_path)
+
+
+@pytest.mark.parametrize("command", commands(ROOT / "README.md"))
+def test_every_command_of_the_readme_runs(command, trained, tmp_path):
+    sts_b(command, trained, tmp_path)
+
+
+def test_setup_commands_exist():
+    """`make` knows the targets, and the extras are declared."""
+    for target in ("demo", "test"):
+        subprocess.run(["make", "-n", target], cwd=ROOT, check=True, capture_output=True)
+    assert "\ntrain = [" in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_python_blocks_of_the_readme_run():
+    from sklearn.linear_model import LinearRegression
+
+    torch.manual_seed(0)
+    random = np.random.default_rng(0)
+    labels = (100 * random.beta(1, 4, 400)).round(1)
+    inputs = np.stack([labels, labels**2 / 100, random.normal(size=400)], axis=1).astype(np.float32)
+    encoder, head = nn.Sequential(nn.Linear(3, 64), nn.ReLU()), nn.Linear(64, 1)
+    scope = {
+        "labels": labels, "features": inputs, "estimator": LinearRegression(), "encoder": encoder, "head": head,
+        "optimizer": torch.optim.Adam([*encoder.parameters(), *head.parameters()]),
+        "test_inputs": torch.from_numpy(inputs[:100]), "test_labels": labels[:100],
+    }
+    first, second = blocks(ROOT / "README.md", "python")
+    exec(first, scope)  # noqa: S102  # the README's own code is what is tested
+    assert scope["weights"].mean() == pytest.approx(1, rel=1e-5)
+    targets, weights = (torch.tensor(v, dtype=torch.float32)[:, None] for v in (labels, scope["weights"]))
+    scope["batches"] = list(zip(torch.from_numpy(inputs).split(50), targets.split(50), weights.split(50)))
+    exec(second, scope)  # noqa: S102
+    assert scope["model"].fds.num_samples_tracked.sum() == 5 * 400
+    assert np.isfinite(scope["metrics"]["overall"]["l1"])
