@@ -6,13 +6,15 @@ count. Needs numpy and scipy only; the weights work as `sample_weight` anywhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.ndimage import convolve1d
 
 from .bins import Bins, as_labels, get_lds_kernel_window
 
 # what a count becomes before the smoothing; the weight is one over the smoothed value
-BASES = {"sqrt_inv": np.sqrt, "inverse": lambda counts: counts}
+BASES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sqrt_inv": np.sqrt, "inverse": lambda counts: counts}
 REWEIGHTS = ("none", *BASES)
 
 BOUNDARIES = ("renormalize", "zeros", "reflect")
