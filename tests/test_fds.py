@@ -508,6 +508,26 @@ def test_statistics_loaded_over_others_are_those_smooth_uses():
     assert torch.equal(old.smooth(z, y, 1), new.smooth(z, y, 1))
 
 
+def test_a_buffer_written_from_outside_counts_at_once():
+    """As DistributedDataParallel does when it broadcasts buffers."""
+    fds, (z, y) = trained(), draw(30)
+    before = fds.smooth(z, y, 1)
+    fds.smoothed_mean_last_epoch += 1
+    torch.testing.assert_close(fds.smooth(z, y, 1), before + 1)
+    fds.double()
+    torch.testing.assert_close(fds.smooth(z.double(), y, 1), (before + 1).double())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_a_pass_without_gradient_leaves_the_next_step_its_gradient(mode):
+    fds, (z, y) = trained(), draw(30)
+    with mode():
+        expected = fds.smooth(z, y, 1)
+    out = fds.smooth(z.clone().requires_grad_(), y, 1)
+    out.sum().backward()
+    torch.testing.assert_close(out.detach(), expected.clone())
+
+
 def test_a_copy_is_independent():
     fds, (z, y) = trained(), draw(30)
     twin = copy.deepcopy(fds)
