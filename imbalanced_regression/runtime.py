@@ -181,15 +181,26 @@ class Batches(Sampler[list[int]]):
 
     Passes over the data are shuffled by (seed, pass) and follow one another; an epoch is one pass, or `steps` batches of
     the endless row of passes. Being a pure function of the epoch, the order after a resume is the uninterrupted one.
+    With `order` (N,) passes are read in that order instead. Every rank has equally many batches, as layers that
+    exchange statistics need.
     """
 
     def __init__(
-        self, count: int, batch_size: int, *, seed: int, steps: int | None = None, rank: int = 0, world: int = 1
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int,
+        steps: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        order: np.ndarray | None = None,
     ):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"--batch_size: expected at least 1, found {batch_size}")
         self.count, self.batch_size, self.seed, self.rank, self.world = count, batch_size, seed, rank, world
+        self.order = order
         self.per_pass = -(-count // batch_size)
         self.steps = self.per_pass if steps is None else steps
         self.epoch = 0
@@ -203,7 +214,8 @@ class Batches(Sampler[list[int]]):
         for step in range(self.epoch * self.steps, (self.epoch + 1) * self.steps):
             number, at = divmod(step, self.per_pass)
             if number != current:
-                current, order = number, np.random.default_rng([self.seed, number]).permutation(self.count)
+                current = number
+                order = np.random.default_rng([self.seed, number]).permutation(self.count) if self.order is None else self.order
             yield order[at * self.batch_size : (at + 1) * self.batch_size]
 
     def __iter__(self) -> Iterator[list[int]]:
