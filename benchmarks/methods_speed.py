@@ -36,7 +36,7 @@ QUICK = {"ages": 2_000, "batch": 64, "samples": 1_000, "D": 64, "repeats": 2, "s
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes; judges the digits only")
-    parser.add_argument("--threads", type=int, default=2, help="threads torch may use")
+    parser.add_argument("--threads", type=int, default=1, help="threads torch may use; more than one only on a quiet machine")
     args = parser.parse_args()
     size = QUICK if args.quick else FULL
     torch.set_num_threads(args.threads)

@@ -132,7 +132,9 @@ def run(
     batches = Batches(len(splits.train), args.batch_size, seed=args.seed, steps=args.steps, **shard)  # type: ignore[arg-type]
     train_loader = make_loader(splits.train, batches, runtime, **make)
     stats = splits.train if splits.stats is None else splits.stats
-    stats_loader = make_loader(stats, Shard(splits.order(stats), per_rank, **shard), runtime, **make)
+    order = splits.order(stats) if splits.length else None
+    stats_batches = Batches(len(stats), args.batch_size, seed=mix(args.seed, 1), order=order, **shard)  # type: ignore[arg-type]
+    stats_loader = make_loader(stats, stats_batches, runtime, **make)
     with _Events(folder, progress_made["epoch"], enabled=runtime.is_main) as events:
         for epoch in range(progress_made["epoch"], args.epochs):
             if args.patience is not None and progress_made["bad_checks"] >= args.patience:
@@ -150,7 +152,9 @@ def run(
                 print_freq=args.print_freq,
             )
             if model.fds is not None and epoch >= model.fds.start_update:
-                update_fds(wrapped, stats_loader if args.fds_stats == "second_pass" else None, runtime, epoch)
+                stats_batches.epoch = epoch
+                second_pass = stats_loader if args.fds_stats == "second_pass" else None
+                update_fds(wrapped, second_pass, runtime, epoch, shares=stats_batches.shares())
             metrics = evaluate(*predict(wrapped, evaluation["val"], runtime, title="val"))
             loss = metrics["overall"][select]
             is_best = loss < progress_made["best_loss"]
@@ -260,11 +264,13 @@ def train_one_epoch(
 
 
 @torch.no_grad()
-def update_fds(model: nn.Module, loader: DataLoader | None, runtime: Runtime, epoch: int) -> None:
+def update_fds(
+    model: nn.Module, loader: DataLoader | None, runtime: Runtime, epoch: int, shares: list[float] | None = None
+) -> None:
     """End an epoch of FDS: its statistics from a pass over `loader`, or with None from what training observed.
 
     The pass runs in training mode, as published (dropout acts, batches are normalised by their own statistics), but the
-    running statistics of the normalisation layers stay as they are.
+    running statistics of the normalisation layers stay as they are. `shares` as in `train_one_epoch`.
     """
     fds = unwrap(model).fds
     assert fds is not None
@@ -274,11 +280,12 @@ def update_fds(model: nn.Module, loader: DataLoader | None, runtime: Runtime, ep
         for module in tracking:
             module.track_running_stats = False
         forward = for_inference(model)
-        for batch in progress(loader, len(loader), f"FDS {epoch + 1}", runtime):
+        for step, batch in enumerate(progress(loader, len(loader), f"FDS {epoch + 1}", runtime)):
             inputs, targets, _ = runtime.move(batch)
             with runtime.autocast():
                 _, features = forward(inputs)
-            fds.observe(features, targets)
+            if shares is None or shares[step] > 0:
+                fds.observe(features, targets)
         for module in tracking:
             module.track_running_stats = True
     fds.finish_epoch(epoch)

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -57,6 +58,9 @@ class Runtime:
             if self.device.type == "cuda":
                 model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
                 return DistributedDataParallel(model, device_ids=[self.device.index])
+            for module in model.modules():
+                if isinstance(module, _BatchNorm):
+                    module.__class__ = _SyncBatchNorm  # torch's own runs on GPUs only
             return DistributedDataParallel(model)
         if self.device == torch.device("cuda") and torch.cuda.device_count() > 1:
             return DataParallel(model)
@@ -95,6 +99,47 @@ class Runtime:
     def barrier(self) -> None:
         if self.world > 1:
             dist.barrier()
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum over ranks of a tensor; every rank's gradient reaches every rank's part."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        x = x.clone()
+        dist.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        gradient = gradient.clone()
+        dist.all_reduce(gradient)
+        return gradient
+
+
+class _SyncBatchNorm(_BatchNorm):
+    """BatchNorm over the global batch, for processes on the CPU."""
+
+    def _check_input_dim(self, x: Tensor) -> None:
+        pass  # checked by the class this one was
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(x)
+        dims = [0, *range(2, x.dim())]
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        count = torch.tensor(float(x.numel() // x.shape[1]))
+        dist.all_reduce(count)
+        mean = _SumOverRanks.apply(x.sum(dims)) / count
+        centred = x - mean.view(shape)
+        var = _SumOverRanks.apply(centred.square().sum(dims)) / count
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+            share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum  # type: ignore[arg-type]
+            self.running_mean.lerp_(mean.detach(), share)
+            self.running_var.lerp_(var.detach() * count / (count - 1).clamp(min=1), share)
+        out = centred * torch.rsqrt(var + self.eps).view(shape)
+        return out if self.weight is None else out * self.weight.view(shape) + self.bias.view(shape)
 
 
 def start(device: str | None = None, amp: str = "none", *, compile: bool = False, channels_last: bool = False) -> Runtime:
@@ -181,15 +226,26 @@ class Batches(Sampler[list[int]]):
 
     Passes over the data are shuffled by (seed, pass) and follow one another; an epoch is one pass, or `steps` batches of
     the endless row of passes. Being a pure function of the epoch, the order after a resume is the uninterrupted one.
+    With `order` (N,) passes are read in that order instead. Every rank has equally many batches, as layers that
+    exchange statistics need.
     """
 
     def __init__(
-        self, count: int, batch_size: int, *, seed: int, steps: int | None = None, rank: int = 0, world: int = 1
+        self,
+        count: int,
+        batch_size: int,
+        *,
+        seed: int,
+        steps: int | None = None,
+        rank: int = 0,
+        world: int = 1,
+        order: np.ndarray | None = None,
     ):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"--batch_size: expected at least 1, found {batch_size}")
         self.count, self.batch_size, self.seed, self.rank, self.world = count, batch_size, seed, rank, world
+        self.order = order
         self.per_pass = -(-count // batch_size)
         self.steps = self.per_pass if steps is None else steps
         self.epoch = 0
@@ -203,7 +259,8 @@ class Batches(Sampler[list[int]]):
         for step in range(self.epoch * self.steps, (self.epoch + 1) * self.steps):
             number, at = divmod(step, self.per_pass)
             if number != current:
-                current, order = number, np.random.default_rng([self.seed, number]).permutation(self.count)
+                current = number
+                order = np.random.default_rng([self.seed, number]).permutation(self.count) if self.order is None else self.order
             yield order[at * self.batch_size : (at + 1) * self.batch_size]
 
     def __iter__(self) -> Iterator[list[int]]:

@@ -95,13 +95,13 @@ def test_overwrite_clears_the_folder_only_when_training_begins(tmp_path):
 # -- ranks -------------------------------------------------------------------------------------------------------------
 
 
-def _rank(rank: int, world: int, port: int, folder, changes: dict) -> None:
+def _rank(rank: int, world: int, port: int, folder, norm: bool, changes: dict) -> None:
     os.environ.update(
         RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     torch.set_num_threads(1)
     here = runtime.start("cpu")
-    result, model = toy.run(folder, here=here, model=toy.make_model(dropout=0.0), **changes)
+    result, model = toy.run(folder, here=here, model=toy.make_model(dropout=0.0, norm=norm), **changes)
     torch.save(
         {"state": model.state_dict(), "test": torch.tensor(result["predictions"]["test"][0]),
          "metrics": json.dumps(result["test"]["overall"])},
@@ -116,14 +116,15 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-@pytest.mark.parametrize("world", [2, 3])
-@pytest.mark.parametrize("fds_stats", ["second_pass", "streaming"])
-def test_several_processes_equal_one(tmp_path, world, fds_stats):
-    """Same global batch of 16 of 90 samples: the last batch has 10, so the ranks' shares are uneven."""
+@pytest.mark.parametrize(
+    ("world", "fds_stats", "norm"), [(2, "second_pass", True), (3, "second_pass", False), (3, "streaming", True)]
+)
+def test_several_processes_equal_one(tmp_path, world, fds_stats, norm):
+    """Same global batch of 16 of 90 samples: the last batch has 10, so the ranks' shares are uneven. With BatchNorm too."""
     changes = {"fds_stats": fds_stats, "epochs": 3, "max_grad_norm": 1.0}
-    one, model = toy.run(tmp_path / "one", model=toy.make_model(dropout=0.0), **changes)
+    one, model = toy.run(tmp_path / "one", model=toy.make_model(dropout=0.0, norm=norm), **changes)
     (tmp_path / "many").mkdir()
-    mp.spawn(_rank, args=(world, free_port(), tmp_path / "many", changes), nprocs=world)
+    mp.spawn(_rank, args=(world, free_port(), tmp_path / "many", norm, changes), nprocs=world)
     ranks = [torch.load(tmp_path / "many" / f"rank{rank}", weights_only=True) for rank in range(world)]
     for rank in ranks:
         assert same_state(rank["state"], ranks[0]["state"])
