@@ -139,10 +139,7 @@ def check_training_flags(args) -> None:
         raise ValueError("--evaluate: measures a checkpoint; pass it by --resume CKPT (--resume alone: the run's own best)")
     check_least(args, batch_size=1, print_freq=1, workers=0, epochs=1, steps=1, patience=1, seed=0, start_update=0,
                 start_smooth=0, weight_decay=0)
-    for name in ("lr", "max_grad_norm"):
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"--{name}: expected a number above 0, found {value}")
+    check_above_0(args, "lr", "max_grad_norm")
     if not 0 <= args.bucket_start < args.bucket_num:
         raise ValueError(f"--bucket_start: expected 0 to --bucket_num - 1 = {args.bucket_num - 1}, found {args.bucket_start}")
     check_shares(args, "fds_mmt")
@@ -208,6 +205,14 @@ def check_least(args, **least: float) -> None:
         value = getattr(args, name)
         if value is not None and value < bound:
             raise ValueError(f"--{name}: expected at least {bound}, found {value}")
+
+
+def check_above_0(args, *names: str) -> None:
+    """Raise ValueError for a flag that is not a number above 0."""
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name}: expected a number above 0, found {value}")
 
 
 def check_shares(args, *names: str) -> None:
