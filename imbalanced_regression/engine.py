@@ -112,7 +112,7 @@ def run(
     shard = {"rank": runtime.rank, "world": runtime.world}
     per_rank = max(1, args.batch_size // runtime.world)
     evaluation = {
-        name: make_loader(data, Shard(splits.order(data), per_rank, **shard), runtime, **make)
+        name: make_loader(data, Shard(splits.order(data), per_rank, **shard), runtime, **make, keep_workers=True)
         for name, data in (("val", splits.val), ("test", splits.test))
     }
 
@@ -144,12 +144,14 @@ def run(
                 group["lr"] = lr
             seed_all(mix(args.seed, epoch, runtime.rank))
             _set_epoch(train_loader, batches, args.seed, epoch)
+            stats_loader.generator.manual_seed(mix(args.seed, epoch, 1))
+            updates_fds = model.fds is not None and epoch >= model.fds.start_update
             train_loss = train_one_epoch(
                 wrapped, train_loader, criterion, optimizer, runtime, epoch=epoch, terms=terms, shares=batches.shares(),
-                max_grad_norm=args.max_grad_norm, scaler=scaler, observe=args.fds_stats == "streaming",
+                max_grad_norm=args.max_grad_norm, scaler=scaler, observe=updates_fds and args.fds_stats == "streaming",
                 print_freq=args.print_freq,
             )
-            if model.fds is not None and epoch >= model.fds.start_update:
+            if updates_fds:
                 update_fds(wrapped, stats_loader if args.fds_stats == "second_pass" else None, runtime, epoch)
             metrics = evaluate(*predict(wrapped, evaluation["val"], runtime, title="val"))
             loss = metrics["overall"][select]
@@ -232,6 +234,8 @@ def train_one_epoch(
             loss.backward()
         else:
             scaler.scale(loss).backward()
+        _average_gradients(criterion, runtime)
+        if scaler is not None:
             scaler.unscale_(optimizer)
         if max_grad_norm is not None:
             nn.utils.clip_grad_norm_(parameters, max_grad_norm)
@@ -257,6 +261,14 @@ def train_one_epoch(
         if (step + 1) % print_freq == 0:
             logger.info("epoch %d, step %d/%d: train loss %.5g", epoch + 1, step + 1, steps, total / max(seen, 1))
     return total / max(seen, 1)
+
+
+def _average_gradients(criterion: Callable, runtime: Runtime) -> None:
+    """The gradients of a learning criterion over all ranks: DistributedDataParallel sees to those of the model only."""
+    if isinstance(criterion, nn.Module):
+        for parameter in criterion.parameters():
+            if parameter.grad is not None:
+                parameter.grad = runtime.mean(parameter.grad)
 
 
 @torch.no_grad()
@@ -327,8 +339,8 @@ def _continue(progress_made: dict, content: dict, path, optimizer, scaler, crite
     """Take up a training where a checkpoint left it."""
     try:
         optimizer.load_state_dict(content["optimizer"])
-        progress_made.update({name: content[name] for name in progress_made if name in content})
-    except (KeyError, ValueError) as error:
+        progress_made.update({name: type(start)(content[name]) for name, start in progress_made.items() if name in content})
+    except (KeyError, ValueError, TypeError, AttributeError) as error:  # what other contents can end in
         raise ValueError(
             f"--resume: {path} holds no training to go on with ({error}); use it with --evaluate or --pretrained"
         ) from None
@@ -361,6 +373,7 @@ def _bring_best(progress_made: dict, path: Path, folder: Path, runtime: Runtime)
         progress_made.update(best_loss=math.inf, best_epoch=-1, bad_checks=0)
     elif runtime.is_main:
         checkpoint.write(folder / checkpoint.BEST, best.read_bytes())
+    runtime.barrier()  # where no epoch is left to train, every rank reads it next
 
 
 def _settings(args) -> dict:
@@ -369,8 +382,9 @@ def _settings(args) -> dict:
             for name, value in vars(args).items()}
 
 
-_FREE_TO_CHANGE = {"epochs", "patience", "resume", "overwrite", "evaluate", "pretrained", "store_root", "store_name", "suffix",
-                   "data_dir", "workers", "print_freq", "device", "cuda"}
+_FREE_TO_CHANGE = {"epochs", "max_vals", "patience", "resume", "overwrite", "evaluate", "pretrained", "store_root",
+                   "store_name", "suffix", "data_dir", "workers", "print_freq", "device", "cuda",
+                   "steps"}  # a benchmark that has it sets it from a flag of another name, and that one is compared
 
 
 def _warn_of_changes(before: dict, now: dict) -> None:
