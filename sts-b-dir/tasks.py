@@ -43,7 +43,7 @@ def find_data(data_dir: str) -> Path:
             return folder
     raise ValueError(
         f"--data_dir: no {FILES['train']} in {data_dir} or {data_dir}/STS-B; run python glue_data/create_sts.py, "
-        "or python make_sample.py for a sample"
+        "or python make_sample.py for a sample and pass --data_dir sample"
     )
 
 

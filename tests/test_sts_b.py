@@ -67,6 +67,14 @@ def test_a_run_leaves_its_files(both):
     assert (both / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_scores_in_predictions_read_as_in_the_data(both, sample):
+    written = [line.split(",")[0] for line in (both / "predictions.csv").read_text().splitlines()[1:]]
+    assert all(len(score) <= 5 for score in written)
+    assert [float(score) for score in written] == [
+        float(line.split("\t")[-1]) for line in (sample / "test_new.tsv").read_text().splitlines()[1:]
+    ]
+
+
 def test_the_metrics_are_those_of_the_predictions(both):
     """MSE and correlations by shot, computed anew from predictions.csv."""
     rows = list(csv.DictReader((both / "predictions.csv").read_text().splitlines()))
