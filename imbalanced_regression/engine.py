@@ -33,8 +33,6 @@ OPTIMIZERS = {
     "sgd": lambda groups, args: torch.optim.SGD(groups, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay),
 }
 
-FDS_STATS = ("second_pass", "streaming")
-
 _LARGEST_LOSS = 1e6
 _SHOWN = ("mse", "l1", "gmean")  # the validation metrics in the log and in TensorBoard
 
@@ -106,7 +104,7 @@ def run(
         checkpoint.load_model(model, content, renames=renames, path=resume)
         if not args.evaluate:
             _continue(progress_made, content, resume, optimizer, scaler, criterion)
-            _warn_of_changes(content.get("settings", {}), _settings(args))
+            _warn_of_changes(content.get("settings") or {}, _settings(args))
 
     make = {"workers": args.workers, "collate": splits.collate}
     shard = {"rank": runtime.rank, "world": runtime.world}

@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 import toy
 from torch import nn
 
-from imbalanced_regression import checkpoint, engine, runtime, weighted_mse_loss
+from imbalanced_regression import bins, checkpoint, cli, engine, lds, losses, runtime, weighted_mse_loss
 
 
 def same_state(a: dict, b: dict) -> bool:
@@ -457,3 +457,10 @@ def test_tensorboard_has_the_published_tags(tmp_path):
     tags = events.Tags()["scalars"]
     assert {"train_loss", "val_loss_mse", "val_loss_l1", "val_loss_gmean"} <= set(tags)
     assert [event.step for event in events.Scalars("train_loss")] == [0, 1, 2, 3]
+
+
+def test_the_flags_offer_what_the_library_has():
+    """cli spells the choices out, to answer --help without importing torch."""
+    assert set(cli.KERNELS) == set(bins.KERNELS)
+    assert cli.REWEIGHTS == lds.REWEIGHTS
+    assert set(cli.LOSSES) == set(losses.LOSSES)
