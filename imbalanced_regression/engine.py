@@ -163,7 +163,7 @@ def run(
             metrics = evaluate(*predict(wrapped, evaluation["val"], runtime, title="val"))
             loss = metrics["overall"][select]
             if not math.isfinite(loss):
-                raise ValueError(f"the validation {select} is {loss} after epoch {epoch + 1}, at learning rate {lr:g}; lower it")
+                raise ValueError(f"the validation {select} is {loss} after epoch {epoch + 1} at learning rate {lr:g}; lower it")
             is_best = loss < progress_made["best_loss"]
             progress_made["epoch"] = epoch + 1
             progress_made["bad_checks"] = 0 if is_best else progress_made["bad_checks"] + 1
