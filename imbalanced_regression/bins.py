@@ -170,6 +170,8 @@ def as_labels(labels, name: str = "labels") -> np.ndarray:
 
     Raises ValueError for another shape, no labels at all, or NaN or infinite ones (how many, and the first index).
     """
+    if hasattr(labels, "detach"):  # a tensor on any device, with or without gradient; numpy has no bfloat16
+        labels = labels.detach().cpu().double()
     array = np.asarray(labels)
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{name}: expected numbers, found {array.dtype}")
@@ -184,6 +186,13 @@ def as_labels(labels, name: str = "labels") -> np.ndarray:
     if bad.any():
         raise ValueError(f"{name}: {bad.sum()} of {len(array)} are NaN or infinite, the first at index {int(bad.argmax())}")
     return array
+
+
+def check_bins(bins) -> Bins:
+    """`bins` itself; ValueError where it is something else, such as a number of bins."""
+    if not isinstance(bins, Bins):
+        raise ValueError(f"bins: expected Bins, for example Bins.uniform(0, 100, 50), found {bins!r}")
+    return bins
 
 
 def _check_range(low: float, high: float) -> None:
@@ -216,6 +225,8 @@ def _laplace(ks: int, sigma: float) -> np.ndarray:
     return np.exp(-np.abs(x) / sigma) / (2 * sigma)
 
 
+_SIGMAS = (1e-3, 1e4)  # narrower the exponentials underflow, wider scipy takes memory for 8 sigma numbers
+
 KERNELS = {"gaussian": _gaussian, "triang": _triang, "laplace": _laplace}
 
 
@@ -225,10 +236,10 @@ def get_lds_kernel_window(kernel: str = "gaussian", ks: int = 5, sigma: float = 
     Args:
         kernel: "gaussian", "triang" (sigma plays no part) or "laplace".
         ks: window length in bins, odd and positive.
-        sigma: width in bins, above 0.
+        sigma: width in bins, above 0; at most 10,000, beyond which nothing changes but the memory needed.
 
     Raises:
-        ValueError: another kernel, an even or non-positive ks, a sigma that is not above 0.
+        ValueError: another kernel, an even or non-positive ks, a sigma out of range.
 
     Source: the symmetric kernel k(y, y') of the paper, section 3.1 (LDS) and 3.2 (FDS, which uses it with sum 1).
     """
@@ -238,5 +249,7 @@ def get_lds_kernel_window(kernel: str = "gaussian", ks: int = 5, sigma: float = 
         raise ValueError(f"ks: expected an odd positive whole number, for example 5, found {ks}")
     if not (np.isfinite(sigma) and sigma > 0):
         raise ValueError(f"sigma: expected a number above 0, for example 2, found {sigma}")
+    if not _SIGMAS[0] <= sigma <= _SIGMAS[1]:
+        raise ValueError(f"sigma: expected {_SIGMAS[0]:g} to {_SIGMAS[1]:g} bins, for example 2, found {sigma:g}")
     window = KERNELS[kernel](int(ks), float(sigma))
     return window / window.max()

@@ -74,6 +74,9 @@ def load(path: str | Path, flag: str = "--resume") -> dict:
         raise ValueError(f"{flag}: {path} is truncated or no checkpoint") from None
     if not isinstance(content, dict):
         raise ValueError(f"{flag}: {path} holds no state dict but {type(content).__name__}")
+    state = content.get("state_dict", content)
+    if not (isinstance(state, dict) and all(isinstance(name, str) for name in state)):
+        raise ValueError(f"{flag}: {path} holds no state dict: expected tensors by name")
     return content
 
 

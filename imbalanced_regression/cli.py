@@ -34,6 +34,9 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
         return action.help if action.default in (None, "", False) else super()._get_help_string(action)
 
 
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch says it in RuntimeErrors
+
+
 def guard(main: Callable[[], None]) -> None:
     """Run a script's `main()`; what a user can mend (ValueError, OSError) becomes one line on stderr and exit code 2."""
     try:
@@ -41,6 +44,11 @@ def guard(main: Callable[[], None]) -> None:
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+        sys.exit(2)
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _OUT_OF_MEMORY):
+            raise
+        print(f"{Path(sys.argv[0]).name}: error: out of memory; a smaller batch or model may fit", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
@@ -140,10 +148,9 @@ def check_training_flags(args) -> None:
         raise ValueError("--evaluate: measures a checkpoint; pass it by --resume CKPT (--resume alone: the run's own best)")
     check_least(args, batch_size=1, print_freq=1, workers=0, epochs=1, steps=1, patience=1, seed=0, start_update=0,
                 start_smooth=0, weight_decay=0)
-    for name in ("lr", "max_grad_norm"):
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise ValueError(f"--{name}: expected a number above 0, found {value}")
+    check_above_0(args, "lr", "max_grad_norm")
+    if args.seed >= 2**63:
+        raise ValueError(f"--seed: expected a number below 2^63, found {args.seed}")
     if not 0 <= args.bucket_start < args.bucket_num:
         raise ValueError(f"--bucket_start: expected 0 to --bucket_num - 1 = {args.bucket_num - 1}, found {args.bucket_start}")
     check_shares(args, "fds_mmt")
@@ -195,7 +202,12 @@ def fds_settings(args) -> dict:
 
 def build_fds(args, fds: Callable[..., FDS], feature_dim: int) -> FDS | None:
     """The benchmark's FDS as the flags describe it, or None without --fds."""
-    return fds(feature_dim, **fds_settings(args)) if args.fds else None
+    if not args.fds:
+        return None
+    try:
+        return fds(feature_dim, **fds_settings(args))
+    except ValueError as error:
+        raise ValueError(f"--fds_{error}") from None
 
 
 def lds_window(args) -> dict:
@@ -209,6 +221,14 @@ def check_least(args, **least: float) -> None:
         value = getattr(args, name)
         if value is not None and value < bound:
             raise ValueError(f"--{name}: expected at least {bound}, found {value}")
+
+
+def check_above_0(args, *names: str) -> None:
+    """Raise ValueError for a flag that is not a number above 0."""
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise ValueError(f"--{name}: expected a number above 0, found {value}")
 
 
 def check_shares(args, *names: str) -> None:

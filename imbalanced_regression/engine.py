@@ -33,8 +33,6 @@ OPTIMIZERS = {
     "sgd": lambda groups, args: torch.optim.SGD(groups, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay),
 }
 
-FDS_STATS = ("second_pass", "streaming")
-
 _LARGEST_LOSS = 1e6
 _SHOWN = ("mse", "l1", "gmean")  # the validation metrics in the log and in TensorBoard
 
@@ -106,13 +104,18 @@ def run(
         checkpoint.load_model(model, content, renames=renames, path=resume)
         if not args.evaluate:
             _continue(progress_made, content, resume, optimizer, scaler, criterion)
-            _warn_of_changes(content.get("settings", {}), _settings(args))
+            if progress_made["epoch"] >= args.epochs and not (resume.parent / checkpoint.BEST).is_file():
+                raise ValueError(
+                    f"--resume: {resume} has no epoch left to train and no {checkpoint.BEST} beside it to test; "
+                    "allow more epochs, or pass --evaluate"
+                )
+            _warn_of_changes(content.get("settings") or {}, _settings(args))
 
     make = {"workers": args.workers, "collate": splits.collate}
     shard = {"rank": runtime.rank, "world": runtime.world}
     per_rank = max(1, args.batch_size // runtime.world)
     evaluation = {
-        name: make_loader(data, Shard(splits.order(data), per_rank, **shard), runtime, **make)
+        name: make_loader(data, Shard(splits.order(data), per_rank, **shard), runtime, **make, keep_workers=True)
         for name, data in (("val", splits.val), ("test", splits.test))
     }
 
@@ -146,17 +149,21 @@ def run(
                 group["lr"] = lr
             seed_all(mix(args.seed, epoch, runtime.rank))
             _set_epoch(train_loader, batches, args.seed, epoch)
+            stats_loader.generator.manual_seed(mix(args.seed, epoch, 1))
+            updates_fds = model.fds is not None and epoch >= model.fds.start_update
             train_loss = train_one_epoch(
                 wrapped, train_loader, criterion, optimizer, runtime, epoch=epoch, terms=terms, shares=batches.shares(),
-                max_grad_norm=args.max_grad_norm, scaler=scaler, observe=args.fds_stats == "streaming",
+                max_grad_norm=args.max_grad_norm, scaler=scaler, observe=updates_fds and args.fds_stats == "streaming",
                 print_freq=args.print_freq,
             )
-            if model.fds is not None and epoch >= model.fds.start_update:
+            if updates_fds:
                 stats_batches.epoch = epoch
                 second_pass = stats_loader if args.fds_stats == "second_pass" else None
                 update_fds(wrapped, second_pass, runtime, epoch, shares=stats_batches.shares())
             metrics = evaluate(*predict(wrapped, evaluation["val"], runtime, title="val"))
             loss = metrics["overall"][select]
+            if not math.isfinite(loss):
+                raise ValueError(f"the validation {select} is {loss} after epoch {epoch + 1} at learning rate {lr:g}; lower it")
             is_best = loss < progress_made["best_loss"]
             progress_made["epoch"] = epoch + 1
             progress_made["bad_checks"] = 0 if is_best else progress_made["bad_checks"] + 1
@@ -236,6 +243,8 @@ def train_one_epoch(
             loss.backward()
         else:
             scaler.scale(loss).backward()
+        _average_gradients(criterion, runtime)
+        if scaler is not None:
             scaler.unscale_(optimizer)
         if max_grad_norm is not None:
             nn.utils.clip_grad_norm_(parameters, max_grad_norm)
@@ -261,6 +270,14 @@ def train_one_epoch(
         if (step + 1) % print_freq == 0:
             logger.info("epoch %d, step %d/%d: train loss %.5g", epoch + 1, step + 1, steps, total / max(seen, 1))
     return total / max(seen, 1)
+
+
+def _average_gradients(criterion: Callable, runtime: Runtime) -> None:
+    """The gradients of a learning criterion over all ranks: DistributedDataParallel sees to those of the model only."""
+    if isinstance(criterion, nn.Module):
+        for parameter in criterion.parameters():
+            if parameter.grad is not None:
+                parameter.grad = runtime.mean(parameter.grad)
 
 
 @torch.no_grad()
@@ -334,15 +351,15 @@ def _continue(progress_made: dict, content: dict, path, optimizer, scaler, crite
     """Take up a training where a checkpoint left it."""
     try:
         optimizer.load_state_dict(content["optimizer"])
-        progress_made.update({name: content[name] for name in progress_made if name in content})
-    except (KeyError, ValueError) as error:
+        progress_made.update({name: type(start)(content[name]) for name, start in progress_made.items() if name in content})
+        if scaler is not None and content.get("scaler"):
+            scaler.load_state_dict(content["scaler"])
+        if isinstance(criterion, nn.Module) and content.get("criterion"):
+            criterion.load_state_dict(content["criterion"])
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # what other contents can end in
         raise ValueError(
             f"--resume: {path} holds no training to go on with ({error}); use it with --evaluate or --pretrained"
         ) from None
-    if scaler is not None and content.get("scaler"):
-        scaler.load_state_dict(content["scaler"])
-    if isinstance(criterion, nn.Module) and content.get("criterion"):
-        criterion.load_state_dict(content["criterion"])
     logger.info("resumed from %s after %d epochs", path, progress_made["epoch"])
 
 
@@ -368,6 +385,7 @@ def _bring_best(progress_made: dict, path: Path, folder: Path, runtime: Runtime)
         progress_made.update(best_loss=math.inf, best_epoch=-1, bad_checks=0)
     elif runtime.is_main:
         checkpoint.write(folder / checkpoint.BEST, best.read_bytes())
+    runtime.barrier()  # where no epoch is left to train, every rank reads it next
 
 
 def _settings(args) -> dict:
@@ -376,8 +394,9 @@ def _settings(args) -> dict:
             for name, value in vars(args).items()}
 
 
-_FREE_TO_CHANGE = {"epochs", "patience", "resume", "overwrite", "evaluate", "pretrained", "store_root", "store_name", "suffix",
-                   "data_dir", "workers", "print_freq", "device", "cuda"}
+_FREE_TO_CHANGE = {"epochs", "max_vals", "patience", "resume", "overwrite", "evaluate", "pretrained", "store_root",
+                   "store_name", "suffix", "data_dir", "workers", "print_freq", "device", "cuda",
+                   "steps"}  # a benchmark that has it sets it from a flag of another name, and that one is compared
 
 
 def _warn_of_changes(before: dict, now: dict) -> None:

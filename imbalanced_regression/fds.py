@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .bins import Bins, get_lds_kernel_window
+from .bins import Bins, check_bins, get_lds_kernel_window
 
 _CHUNK_ELEMENTS = 1 << 19  # features taken at a time: bounds the extra memory (4 MiB a copy) and stays in the cache
 
@@ -67,12 +67,12 @@ class FDS(nn.Module):
     ):
         super().__init__()
         if bucket_num is None:
-            bucket_num = 100 if bins is None else bins.count
+            bucket_num = 100 if bins is None else check_bins(bins).count
         if feature_dim < 1:
             raise ValueError(f"feature_dim: expected at least 1, found {feature_dim}")
         if not 0 <= bucket_start < bucket_num:
             raise ValueError(f"bucket_start: expected 0 <= bucket_start < bucket_num = {bucket_num}, found {bucket_start}")
-        if bins is not None and bins.count != bucket_num:
+        if bins is not None and check_bins(bins).count != bucket_num:
             raise ValueError(f"bucket_num: expected the {bins.count} of {bins!r}, found {bucket_num}; leave it out")
         if momentum is not None and not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected None or 0 <= momentum < 1, found {momentum}")

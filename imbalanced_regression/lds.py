@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.ndimage import convolve1d
 
-from .bins import Bins, as_labels, get_lds_kernel_window
+from .bins import Bins, as_labels, check_bins, get_lds_kernel_window
 
 # what a count becomes before the smoothing; the weight is one over the smoothed value
 BASES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sqrt_inv": np.sqrt, "inverse": lambda counts: counts}
@@ -103,7 +103,7 @@ def label_density(
 
     Source: the paper, section 3.1, the effective label density p~(y') = integral of k(y, y') p(y) dy.
     """
-    bins = Bins.auto(labels) if bins is None else bins
+    bins = Bins.auto(labels) if bins is None else check_bins(bins)
     return effective_density(
         bins.counts(labels), reweight=reweight, lds=lds, kernel=kernel, ks=ks, sigma=sigma, clip=clip,
         boundary=boundary, truncate=truncate,
@@ -145,7 +145,7 @@ def lds_weights(
     labels = as_labels(labels)
     if reweight == "none" and not lds:
         return np.ones(len(labels), dtype=np.float32)
-    bins = Bins.auto(labels) if bins is None else bins
+    bins = Bins.auto(labels) if bins is None else check_bins(bins)
     index = bins.index(labels)
     density = effective_density(
         np.bincount(index, minlength=bins.count), reweight=reweight, lds=lds, kernel=kernel, ks=ks, sigma=sigma,

@@ -97,6 +97,8 @@ def _mean(loss: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _focal(error: Tensor, activate: str, beta: float) -> Tensor:
+    if not beta > 0:
+        raise ValueError(f"beta: expected a number above 0, for example 0.2, found {beta}")
     if activate == "sigmoid":
         return 2 * torch.sigmoid(beta * error.abs()) - 1
     if activate == "tanh":

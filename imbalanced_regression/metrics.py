@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bins import Bins, as_labels
+from .bins import Bins, as_labels, check_bins
 
 SHOTS = ("many", "medium", "few")
 GROUPS = ("overall", *SHOTS)
@@ -55,6 +55,7 @@ def shot_metrics(
         raise ValueError("shots: a list of shots per bin needs bins as well")
     if bins is None:
         bins = _bins_by_value(np.concatenate([train_labels, labels]))
+    check_bins(bins)
     train_counts = bins.counts(train_labels)
     shots = shot_of_counts(train_counts, many, few) if shots is None else np.asarray(shots)
     check_shots(shots, bins)

@@ -96,7 +96,8 @@ def to_json(metrics: dict) -> str:
 def predictions_csv(preds: np.ndarray, labels: np.ndarray, bins: Bins, shots: np.ndarray) -> str:
     """One line per test sample, in the data's order: label, prediction, bin, shot."""
     index = bins.index(labels)
-    lines = [f"{y:.9g},{p:.9g},{b},{shots[b]}" for y, p, b in zip(labels, preds, index)]
+    exact = np.float32  # what both were computed in: its shortest text reads back to the same value, 0.4 and not 0.400000006
+    lines = [f"{exact(y)!s},{exact(p)!s},{b},{shots[b]}" for y, p, b in zip(labels, preds, index)]
     return "\n".join(["label,prediction,bin,shot", *lines]) + "\n"
 
 

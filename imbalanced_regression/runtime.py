@@ -57,11 +57,12 @@ class Runtime:
         if self.world > 1:
             if self.device.type == "cuda":
                 model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-                return DistributedDataParallel(model, device_ids=[self.device.index])
+                return DistributedDataParallel(model, device_ids=[self.device.index], broadcast_buffers=False)
             for module in model.modules():
                 if isinstance(module, _BatchNorm):
                     module.__class__ = _SyncBatchNorm  # torch's own runs on GPUs only
-            return DistributedDataParallel(model)
+            # every rank comes to the same statistics by itself, so none are sent around each step
+            return DistributedDataParallel(model, broadcast_buffers=False)
         if self.device == torch.device("cuda") and torch.cuda.device_count() > 1:
             return DataParallel(model)
         return model
@@ -150,7 +151,7 @@ def start(device: str | None = None, amp: str = "none", *, compile: bool = False
         amp: "none", "bf16" or "fp16".
 
     Raises:
-        ValueError: a device that is not there, or more processes than GPUs.
+        ValueError: a device that is not there, more processes than GPUs, or what DataParallel cannot do.
     """
     if amp not in AMP:
         raise ValueError(f"--amp: expected one of {', '.join(AMP)}, found {amp!r}")
@@ -158,12 +159,19 @@ def start(device: str | None = None, amp: str = "none", *, compile: bool = False
     try:
         chosen = torch.device(device or ("cuda" if gpus else "cpu"))
     except RuntimeError:
-        raise ValueError(f"--device: expected cpu, cuda, cuda:0, ... or mps, found {device!r}") from None
+        chosen = torch.device("meta")
+    if chosen.type not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"--device: expected cpu, cuda, cuda:0, ... or mps, found {device!r}")
     if chosen.type == "cuda" and (chosen.index or 0) >= gpus:
         raise ValueError(f"--device: {chosen} was asked for, but {gpus} GPUs are visible; pass another or --device cpu")
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("--device: mps was asked for, but is not available here; pass --device cpu")
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    if not {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys():
+        if chosen == torch.device("cuda") and gpus > 1:
+            # torch: its threads take autocast's default type, and its replicas the compiled call of the first model
+            for flag, found in (("--amp bf16", amp == "bf16"), ("--compile", compile)):
+                if found:
+                    raise ValueError(f"{flag}: does not work in DataParallel; use torchrun, or one GPU by --device cuda:0")
         return Runtime(chosen, amp=AMP[amp], compile=compile, channels_last=channels_last)
 
     rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
@@ -283,7 +291,9 @@ class Shard(Sampler[list[int]]):
     def __init__(self, order: Sequence[int] | np.ndarray, batch_size: int, *, rank: int = 0, world: int = 1):
         super().__init__()
         self.indices = np.asarray(order)[rank::world]
-        self.batches = [self.indices[at : at + batch_size].tolist() for at in range(0, len(self.indices), batch_size)]
+        # as many batches on every rank: synchronised normalisation, in training mode for FDS, waits for all of them
+        count = -(-len(order) // (world * batch_size))
+        self.batches = [part.tolist() for part in np.array_split(self.indices, count) if len(part)] if count else []
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -316,10 +326,12 @@ class Splits:
         return indices[np.argsort([-self.length(dataset, int(i)) for i in indices], kind="stable")]
 
 
-def make_loader(dataset: Dataset, batches: Sampler, runtime: Runtime, *, workers: int, collate=None) -> DataLoader:
+def make_loader(
+    dataset: Dataset, batches: Sampler, runtime: Runtime, *, workers: int, collate=None, keep_workers: bool = False
+) -> DataLoader:
     """A DataLoader over ready-made batches of indices, with seeded workers and pinned memory for CUDA.
 
-    Workers of a training loader start anew each epoch: living on, they would draw on where the last epoch left them.
+    Workers start anew each epoch unless `keep_workers`: living on, they would draw on where the last epoch left them.
     """
     return DataLoader(
         dataset,
@@ -329,7 +341,7 @@ def make_loader(dataset: Dataset, batches: Sampler, runtime: Runtime, *, workers
         worker_init_fn=_seed_worker,
         generator=torch.Generator(),
         pin_memory=runtime.device.type == "cuda",
-        persistent_workers=workers > 0 and isinstance(batches, Shard),
+        persistent_workers=workers > 0 and keep_workers,
     )
 
 

@@ -43,7 +43,7 @@ def find_data(data_dir: str) -> Path:
             return folder
     raise ValueError(
         f"--data_dir: no {FILES['train']} in {data_dir} or {data_dir}/STS-B; run python glue_data/create_sts.py, "
-        "or python make_sample.py for a sample"
+        "or python make_sample.py for a sample and pass --data_dir sample"
     )
 
 
@@ -57,7 +57,7 @@ def read_pairs(path: Path, max_seq_len: int) -> Pairs:
     from nltk.tokenize import word_tokenize
 
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = path.read_bytes().decode("utf-8").split("\n")  # only a line feed ends a line
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         raise ValueError(f"{path}: line {line} is not UTF-8") from None

@@ -23,8 +23,8 @@ def parse_args():
     group = parser.add_argument_group("STS-B-DIR")
     group.add_argument("--cuda", type=int, default=None, help="number of the GPU, -1 for the CPU; short for --device")
     group.add_argument("--random_seed", dest="seed", type=int, help="the same as --seed")
-    group.add_argument("--val_interval", dest="steps", type=int, default=400, help="steps between validations (an epoch here)")
-    group.add_argument("--max_vals", dest="epochs", type=int, default=100, help="validations at most")
+    group.add_argument("--val_interval", type=int, default=400, help="steps between validations (an epoch here)")
+    group.add_argument("--max_vals", type=int, default=100, help="validations at most")
     group.add_argument("--patience", type=int, default=10, help="stop after so many validations without improvement")
     group.add_argument("--max_grad_norm", type=float, default=5, help="gradients are scaled down to this norm")
     group.add_argument("--huber_beta", type=float, default=0.3, help="where the Huber loss turns linear, in score / 5")
@@ -47,7 +47,10 @@ def parse_args():
         args.evaluate, args.resume = True, args.eval_model
     if args.cuda is not None and args.device is None:
         args.device = "cpu" if args.cuda < 0 else f"cuda:{args.cuda}"
+    args.steps, args.epochs = args.val_interval, args.max_vals  # the loop's words
+    cli.check_least(args, val_interval=1, max_vals=1)
     cli.check_training_flags(args)
+    cli.check_above_0(args, "huber_beta")
     cli.check_least(args, max_seq_len=1, max_word_v_size=1, d_word=1, d_hid=1, n_layers_enc=1, n_layers_highway=0)
     cli.check_shares(args, "dropout", "dropout_embs")
     return args
@@ -100,7 +103,7 @@ def main() -> None:
     if here.is_main:
         report.write(
             None if args.evaluate else folder, result, train_labels=train_scores, bins=BINS, shots=SHOTS, scale=SCALE,
-            label="similarity score", window=cli.lds_window(args), title=name,
+            label="similarity score", window=cli.lds_window(args), title=folder.name,
         )
     runtime.stop()
 

@@ -328,3 +328,30 @@ def test_triang_and_laplace_are_as_written():
 def test_a_window_that_cannot_be_is_refused_with_the_value_and_a_valid_example(arguments, named):
     with pytest.raises(ValueError, match=named):
         get_lds_kernel_window(*arguments)
+
+
+def test_tensors_of_any_kind_are_labels():
+    expected = Bins.uniform(0, 5, 5).index([0.5, 1.0, 4.5])
+    for labels in (
+        torch.tensor([0.5, 1.0, 4.5], requires_grad=True),
+        torch.tensor([0.5, 1.0, 4.5], dtype=torch.bfloat16),
+        torch.tensor([[0.5], [1.0], [4.5]], dtype=torch.float16),
+    ):
+        np.testing.assert_array_equal(Bins.uniform(0, 5, 5).index(labels), expected)
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "triang", "laplace"])
+def test_a_width_out_of_range_is_named_not_computed(kernel):
+    for sigma in (1e-300, 1e9, 1e300):
+        with pytest.raises(ValueError, match="sigma: expected 0.001 to 10000 bins"):
+            get_lds_kernel_window(kernel, 5, sigma)
+    for sigma in (1e-3, 1e4):
+        assert np.isfinite(get_lds_kernel_window(kernel, 5, sigma)).all()
+
+
+def test_a_number_is_no_bins():
+    from imbalanced_regression import FDS, lds_weights, shot_metrics
+
+    for call in (lambda: lds_weights([1, 2], 5), lambda: FDS(4, bins=5), lambda: shot_metrics([1], [1], [1], 5)):
+        with pytest.raises(ValueError, match="bins: expected Bins, for example .* found 5"):
+            call()

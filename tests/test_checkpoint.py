@@ -50,6 +50,13 @@ def test_text_is_no_checkpoint(tmp_path):
         checkpoint.load(tmp_path / "a")
 
 
+@pytest.mark.parametrize("content", [{"state_dict": 5}, {"state_dict": [torch.ones(1)]}, {0: torch.ones(1)}])
+def test_a_file_without_tensors_by_name_is_an_error(tmp_path, content):
+    torch.save(content, tmp_path / "odd.pt")
+    with pytest.raises(ValueError, match="--resume: .*odd.pt holds no state dict: expected tensors by name"):
+        checkpoint.load(tmp_path / "odd.pt")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_pickle_that_runs_code_is_refused(tmp_path, zipped):
     class Bomb:

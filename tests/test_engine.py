@@ -13,7 +13,7 @@ import torch.multiprocessing as mp
 import toy
 from torch import nn
 
-from imbalanced_regression import checkpoint, engine, runtime, weighted_mse_loss
+from imbalanced_regression import bins, checkpoint, cli, engine, lds, losses, runtime, weighted_mse_loss
 
 
 def same_state(a: dict, b: dict) -> bool:
@@ -37,6 +37,33 @@ def test_resume_equals_uninterrupted(tmp_path, fds_stats, steps):
     last = [checkpoint.load(tmp_path / name / checkpoint.LAST) for name in ("whole", "parts")]
     assert same_state(last[0]["state_dict"], last[1]["state_dict"])
     assert last[0]["epoch"] == last[1]["epoch"] == 5
+
+
+class Noisy(toy.Toy):
+    """Draws on every access, as random crops do."""
+
+    def __getitem__(self, i):
+        inputs, targets, weights = super().__getitem__(i)
+        return inputs + torch.randn(4).numpy(), targets, weights
+
+
+def test_resume_equals_uninterrupted_with_drawing_workers(tmp_path):
+    """The second pass of FDS draws too, so its workers start anew each epoch as those of training do."""
+    splits = runtime.Splits(train=Noisy(40, 0), val=toy.Toy(8, 1), test=toy.Toy(8, 2))
+    _, model = toy.run(tmp_path / "whole", splits=splits, workers=1, epochs=3)
+    toy.run(tmp_path / "parts", splits=splits, workers=1, epochs=2)
+    _, resumed = toy.run(tmp_path / "parts", splits=splits, workers=1, epochs=3, resume="", model=toy.make_model(seed=9))
+    assert same_state(model.state_dict(), resumed.state_dict())
+
+
+def test_a_file_that_is_no_training_is_named(tmp_path):
+    toy.run(tmp_path / "a", epochs=1)
+    content = checkpoint.load(tmp_path / "a" / checkpoint.LAST)
+    for changed in ({"optimizer": None}, {"optimizer": {"state": 1}}, {"epoch": "one"}, {"best_loss": None}):
+        torch.save({**content, **changed}, tmp_path / "odd.pt")
+        with pytest.raises(ValueError, match="odd.pt holds no training to go on with"):
+            toy.run(tmp_path / "b", resume=str(tmp_path / "odd.pt"))
+        assert not (tmp_path / "b").exists()
 
 
 def test_a_finished_run_resumes_to_its_test(tmp_path):
@@ -95,15 +122,29 @@ def test_overwrite_clears_the_folder_only_when_training_begins(tmp_path):
 # -- ranks -------------------------------------------------------------------------------------------------------------
 
 
+class LearntNoise(nn.Module):
+    """A criterion with a parameter: the noise of the labels."""
+
+    def __init__(self):
+        super().__init__()
+        self.log_noise = nn.Parameter(torch.zeros(()))
+
+    def forward(self, preds, targets, weights):
+        return weighted_mse_loss(preds, targets, weights) * torch.exp(-self.log_noise) + self.log_noise
+
+
 def _rank(rank: int, world: int, port: int, folder, norm: bool, changes: dict) -> None:
     os.environ.update(
         RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     torch.set_num_threads(1)
     here = runtime.start("cpu")
-    result, model = toy.run(folder, here=here, model=toy.make_model(dropout=0.0, norm=norm), **changes)
+    criterion = LearntNoise()
+    result, model = toy.run(
+        folder, here=here, model=toy.make_model(dropout=0.0, norm=norm), criterion=criterion, **changes
+    )
     torch.save(
-        {"state": model.state_dict(), "test": torch.tensor(result["predictions"]["test"][0]),
+        {"state": {**model.state_dict(), **criterion.state_dict()}, "test": torch.tensor(result["predictions"]["test"][0]),
          "metrics": json.dumps(result["test"]["overall"])},
         folder / f"rank{rank}",
     )
@@ -122,7 +163,8 @@ def free_port() -> int:
 def test_several_processes_equal_one(tmp_path, world, fds_stats, norm):
     """Same global batch of 16 of 90 samples: the last batch has 10, so the ranks' shares are uneven. With BatchNorm too."""
     changes = {"fds_stats": fds_stats, "epochs": 3, "max_grad_norm": 1.0}
-    one, model = toy.run(tmp_path / "one", model=toy.make_model(dropout=0.0, norm=norm), **changes)
+    criterion = LearntNoise()
+    one, model = toy.run(tmp_path / "one", model=toy.make_model(dropout=0.0, norm=norm), criterion=criterion, **changes)
     (tmp_path / "many").mkdir()
     mp.spawn(_rank, args=(world, free_port(), tmp_path / "many", norm, changes), nprocs=world)
     ranks = [torch.load(tmp_path / "many" / f"rank{rank}", weights_only=True) for rank in range(world)]
@@ -132,7 +174,7 @@ def test_several_processes_equal_one(tmp_path, world, fds_stats, norm):
         metrics = json.loads(rank["metrics"])
         for name in ("mse", "l1", "gmean"):
             assert metrics[name] == pytest.approx(one["test"]["overall"][name], rel=1e-3)
-    for name, value in model.state_dict().items():
+    for name, value in {**model.state_dict(), **criterion.state_dict()}.items():
         torch.testing.assert_close(ranks[0]["state"][name], value, rtol=1e-3, atol=1e-4)
 
 
@@ -143,6 +185,22 @@ def test_a_rank_without_a_sample_still_takes_part(tmp_path):
     assert all(len(list(batch)[-1]) == 1 for batch in batches)
 
 
+@pytest.mark.parametrize(("flags", "named"), [({"amp": "bf16"}, "--amp bf16"), ({"compile": True}, "--compile")])
+def test_what_data_parallel_cannot_do_is_an_error(monkeypatch, flags, named):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match=f"{named}: does not work in DataParallel; use torchrun, or one GPU"):
+        runtime.start(None, **flags)
+    assert runtime.start("cuda:1", **flags).device == torch.device("cuda:1")
+    assert runtime.start(None, "fp16").device == torch.device("cuda")
+
+
+def test_a_scheduler_that_sets_rank_without_torchrun_is_one_process(monkeypatch):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert runtime.start("cpu").world == 1
+
+
 # -- the order of the data ---------------------------------------------------------------------------------------------
 
 
@@ -150,6 +208,15 @@ def test_an_epoch_of_one_pass_holds_every_sample_once():
     batches = runtime.Batches(90, 16, seed=1)
     assert len(batches) == 6
     assert sorted(i for batch in batches for i in batch) == list(range(90))
+
+
+@pytest.mark.parametrize("count", [1, 16, 33, 90, 129])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_shards_hold_every_sample_once_in_as_many_batches_per_rank(count, world):
+    shards = [runtime.Shard(range(count), 8, rank=rank, world=world) for rank in range(world)]
+    assert sorted(i for shard in shards for batch in shard for i in batch) == list(range(count))
+    assert max(len(batch) for shard in shards for batch in shard) <= 8
+    assert count < world or len({len(shard) for shard in shards}) == 1
 
 
 def test_epochs_of_steps_follow_one_another_through_the_passes():
@@ -284,20 +351,12 @@ def test_the_rate_falls_at_the_milestones(tmp_path):
 
 
 def test_a_learning_criterion_gets_a_parameter_group(tmp_path):
-    class Scaled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.log_noise = nn.Parameter(torch.zeros(()))
-
-        def forward(self, preds, targets, weights):
-            return weighted_mse_loss(preds, targets, weights) * torch.exp(-self.log_noise) + self.log_noise
-
-    whole = Scaled()
+    whole = LearntNoise()
     toy.run(tmp_path / "a", criterion=whole)
     assert whole.log_noise.item() != 0
-    parts = Scaled()
+    parts = LearntNoise()
     toy.run(tmp_path / "b", criterion=parts, epochs=2)
-    parts = Scaled()
+    parts = LearntNoise()
     toy.run(tmp_path / "b", criterion=parts, resume="")
     assert whole.log_noise.item() == parts.log_noise.item()
 
@@ -362,6 +421,13 @@ def test_streaming_statistics_are_those_of_the_epochs_own_forward_passes():
         torch.testing.assert_close(model.fds.running_mean[row], features[rows == row].mean(0), rtol=1e-4, atol=1e-6)
 
 
+def test_streaming_leaves_out_the_epochs_before_start_update(tmp_path):
+    model = toy.make_model()
+    model.fds.start_update = 2
+    toy.run(tmp_path / "run", model=model, fds_stats="streaming", epochs=3)
+    assert model.fds.num_samples_tracked.sum() == 90
+
+
 def test_fds_starts_smoothing_in_its_epoch(tmp_path):
     """With start_smooth beyond the last epoch, FDS changes nothing; from epoch 1 on it does."""
     without, _ = toy.run(tmp_path / "a", model=toy.make_model(fds=False))
@@ -394,3 +460,10 @@ def test_tensorboard_has_the_published_tags(tmp_path):
     tags = events.Tags()["scalars"]
     assert {"train_loss", "val_loss_mse", "val_loss_l1", "val_loss_gmean"} <= set(tags)
     assert [event.step for event in events.Scalars("train_loss")] == [0, 1, 2, 3]
+
+
+def test_the_flags_offer_what_the_library_has():
+    """cli spells the choices out, to answer --help without importing torch."""
+    assert set(cli.KERNELS) == set(bins.KERNELS)
+    assert cli.REWEIGHTS == lds.REWEIGHTS
+    assert set(cli.LOSSES) == set(losses.LOSSES)

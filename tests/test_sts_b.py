@@ -67,6 +67,14 @@ def test_a_run_leaves_its_files(both):
     assert (both / "report.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_scores_in_predictions_read_as_in_the_data(both, sample):
+    written = [line.split(",")[0] for line in (both / "predictions.csv").read_text().splitlines()[1:]]
+    assert all(len(score) <= 5 for score in written)
+    assert [float(score) for score in written] == [
+        float(line.split("\t")[-1]) for line in (sample / "test_new.tsv").read_text().splitlines()[1:]
+    ]
+
+
 def test_the_metrics_are_those_of_the_predictions(both):
     """MSE and correlations by shot, computed anew from predictions.csv."""
     rows = list(csv.DictReader((both / "predictions.csv").read_text().splitlines()))
@@ -190,12 +198,17 @@ def test_help_comes_at_once_and_shows_examples():
         (["--loss", "mae"], "argument --loss: invalid choice: 'mae'"),
         (["--batch_size", "0"], "--batch_size: expected at least 1, found 0"),
         (["--dropout", "1.5"], "--dropout: expected at least 0 and below 1, found 1.5"),
+        (["--loss", "huber", "--huber_beta", "-1"], "--huber_beta: expected a number above 0, found -1.0"),
+        (["--val_interval", "0"], "--val_interval: expected at least 1, found 0"),
+        (["--max_vals", "0"], "--max_vals: expected at least 1, found 0"),
+        (["--reweight", "inverse", "--lds", "--lds_sigma", "1e300"], "--lds_sigma: expected 0.001 to 10000 bins"),
         (["--lr", "-1"], "--lr: expected a number above 0, found -1.0"),
         (["--bucket_start", "50"], "--bucket_start: expected 0 to --bucket_num - 1 = 49, found 50"),
-        (["--fds", "--bucket_num", "3", "--fds_ks", "7"], "ks: a window of 7 bins does not fit 3 bins"),
+        (["--fds", "--bucket_num", "3", "--fds_ks", "7"], "--fds_ks: a window of 7 bins does not fit 3 bins"),
         (["--glove", "1"], "glove"),
         (["--device", "cuda:7"], "--device: cuda:7 was asked for, but"),
         (["--device", "tpu9"], "--device: expected cpu, cuda"),
+        (["--device", "meta"], "--device: expected cpu, cuda"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -224,6 +237,7 @@ ROW = "0\tg\tf\ty\t0\tn\tn\tA man walks.\tA man runs.\t2.5\n"
         ("", "line 1: no column 'sentence1' in the header"),
         (HEADER, "holds no sentence pairs"),
         (HEADER.replace("score", "rating") + ROW, "line 1: no column 'score' in the header"),
+        ((HEADER + ROW).replace("\n", "\r"), "line 1: no column 'score' in the header"),
         (HEADER + ROW + "0\tg\tA man.\t2\n", "line 3: expected 10 tab-separated fields, found 4"),
         (HEADER + ROW.replace("2.5", "high"), "line 2: the score 'high' is no number"),
         (HEADER + ROW.replace("2.5", "nan"), "line 2: the score nan lies outside 0..5"),
