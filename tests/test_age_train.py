@@ -95,6 +95,19 @@ def test_rrt_trains_the_head_alone(both, train, tmp_path):
         assert torch.equal(value, before[name]) != name.startswith("module.linear.")
 
 
+def test_two_processes_equal_one(train, tmp_path):
+    """Batches of 32 of 96 faces, BatchNorm over both processes; rounding grows in a fresh network, so to a year."""
+    method = ["--reweight", "sqrt_inv", "--lds", "--fds", "--lr", "1e-4"]
+    _, one = train(tmp_path / "one", *method)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    _, two = train(tmp_path / "two", *method, launcher=launcher)
+    a, b = (
+        [float(line.split(",")[1]) for line in (run / "predictions.csv").read_text().splitlines()[1:]] for run in (one, two)
+    )
+    print(np.abs(np.subtract(a, b)).max())
+    np.testing.assert_allclose(a, b, atol=0.05)
+
+
 def test_resume_equals_uninterrupted(train, tmp_path):
     method = ["--reweight", "sqrt_inv", "--lds", "--fds", "--fds_stats", "streaming"]
     _, whole = train(tmp_path / "a", *method, "--epoch", "2")

@@ -16,9 +16,11 @@ from torch import nn
 
 ROOT = Path(__file__).resolve().parents[1]
 STS = ROOT / "sts-b-dir"
+FACES = {"agedb-dir": "AgeDB", "imdb-wiki-dir": "imdb_crop"}  # folder -> where the images of its data lie
 
 SMALL = ["--glove", "0", "--d_word", "8", "--d_hid", "4", "--val_interval", "3", "--max_vals", "1", "--batch_size", "16",
          "--device", "cpu"]
+SMALL_FACES = ["--model", "resnet18", "--img_size", "32", "--batch_size", "32", "--epoch", "1", "--device", "cpu"]
 # made by every fresh machine's set-up, not by a test: the environment that runs these tests is what they make
 SETUP = {"pip install -e .", 'pip install -e ".[train]"', "make demo", "make test", "cd sts-b-dir"}
 
@@ -87,6 +89,46 @@ def test_every_command_of_the_sts_b_readme_runs(command, trained, tmp_path):
 @pytest.mark.parametrize("command", commands(ROOT / "README.md"))
 def test_every_command_of_the_readme_runs(command, trained, tmp_path):
     sts_b(command, trained, tmp_path)
+
+
+@pytest.fixture(scope="module", params=FACES)
+def faces(request, tmp_path_factory) -> tuple[Path, Path, Path]:
+    """A face folder, a small sample for it, and the checkpoint of a run on that."""
+    folder, root = ROOT / request.param, tmp_path_factory.mktemp(request.param)
+    execute(["make_sample.py", "--train", "64", "--per_age", "1", "--size", "32", "--out", root / "data"], folder)
+    execute(["train.py", "--data_dir", root / "data", "--store_root", root / "first", *SMALL_FACES], folder)
+    return folder, root / "data", next((root / "first").iterdir()) / "ckpt.best.pth.tar"
+
+
+def test_every_command_of_the_face_readmes_runs(faces, tmp_path):
+    folder, data, checkpoint = faces
+    shut = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    found = commands(folder / "README.md")
+    assert len(found) > 10
+    for number, command in enumerate(found):
+        own = tmp_path / str(number)
+        command = command.replace("CUDA_VISIBLE_DEVICES=0,1,2,3 ", "").replace("<ckpt>", str(checkpoint))
+        program, *words = shlex.split(command)
+        launcher = []
+        if program == "torchrun":
+            at = words.index("train.py")
+            launcher, words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"], words[at:]
+        script, *flags = words
+        if script == "train.py":
+            execute([*launcher, script, *flags, *SMALL_FACES, "--data_dir", data, "--store_root", own], folder)
+        elif script == "make_sample.py" and "--sheet" in flags:
+            execute([script, "--sheet", own.with_suffix(".png")], folder)
+        elif script == "make_sample.py":
+            execute([script, *flags, "--train", "20", "--per_age", "1", "--size", "16", "--out", own], folder)
+        elif script.startswith("data/create"):
+            execute([script, *flags, "--data_dir", data], folder)
+        elif script.startswith("data/preprocess"):
+            execute([script, *flags, "--data_dir", data, "--overwrite"], folder)
+        elif script.startswith("download"):
+            said = execute([script, *flags, "--data_dir", own], folder, code=2, **shut)
+            assert f"{script}: error: " in said
+        else:
+            pytest.fail(f"no test runs {command!r}")
 
 
 def test_setup_commands_exist():
