@@ -16,7 +16,7 @@ import numpy as np
 from imbalanced_regression.cli import ArgumentParser, guard
 
 HERE = Path(__file__).resolve().parent
-TRAIN = ["--model", "resnet18", "--img_size", "32", "--batch_size", "64", "--epoch", "12", "--schedule", "9",
+TRAIN = ["--model", "resnet18", "--img_size", "32", "--batch_size", "64", "--epoch", "9", "--schedule", "7",
          "--workers", "1", "--print_freq", "1000"]
 METHODS = {"vanilla": [], "LDS + FDS": ["--reweight", "sqrt_inv", "--lds", "--fds", "--fds_stats", "streaming"]}
 GROUPS = ("overall", "many", "medium", "few")
@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE.parent / "demo", help="folder for the sample and the runs")
     args = parser.parse_args()
     out = args.out.resolve()
-    call("make_sample.py", "--train", "3000", "--size", "32", "--out", str(out / "sample"), "--overwrite")
+    call("make_sample.py", "--train", "4000", "--size", "32", "--out", str(out / "sample"), "--overwrite")
     results: dict[str, list[dict]] = {name: [] for name in METHODS}
     for seed in args.seeds:
         for name, flags in METHODS.items():
