@@ -127,6 +127,7 @@ class _SyncBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
+        given, x = x.dtype, x.float()  # as torch's own does under autocast
         dims = [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
         count = torch.tensor(float(x.numel() // x.shape[1]))
@@ -140,7 +141,7 @@ class _SyncBatchNorm(_BatchNorm):
             self.running_mean.lerp_(mean.detach(), share)
             self.running_var.lerp_(var.detach() * count / (count - 1).clamp(min=1), share)
         out = centred * torch.rsqrt(var + self.eps).view(shape)
-        return out if self.weight is None else out * self.weight.view(shape) + self.bias.view(shape)
+        return (out if self.weight is None else out * self.weight.view(shape) + self.bias.view(shape)).to(given)
 
 
 def start(device: str | None = None, amp: str = "none", *, compile: bool = False, channels_last: bool = False) -> Runtime:
