@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -259,7 +260,7 @@ def age_splits(
     workers: int = 4,
 ) -> Splits:
     """The csv's splits as data sets; training images are augmented, and the statistics of FDS see them so too."""
-    options = {"img_size": img_size, "seed": seed, "cache": cache, "cache_workers": max(workers, 1)}
+    options: dict[str, Any] = {"img_size": img_size, "seed": seed, "cache": cache, "cache_workers": max(workers, 1)}
     train, val, test = (splits[name] for name in SPLITS)
     return Splits(
         train=AgeDataset(train.paths, train.ages, weights, train=True, **options),
