@@ -189,12 +189,15 @@ class FDS(nn.Module):
         step = max(1, _CHUNK_ELEMENTS // self.feature_dim)
         order = rows.argsort() if len(rows) > step else None  # bin by bin, many bins stay in the cache as well as few
         for start in range(0, len(rows), step):
-            chosen = slice(start, start + step) if order is None else order[start : start + step]
-            chunk, at = x[chosen].to(total.dtype), rows[chosen]
+            if order is None:
+                chunk, at = x.to(total.dtype), rows
+            else:
+                chosen = order[start : start + step]
+                chunk, at = x.index_select(0, chosen).to(total.dtype), rows.index_select(0, chosen)
             first = count[at] == 0
             if first.any():  # a sync point, but without a reference near the data the squares lose their digits
                 reference[at[first]] = chunk[first]
-            distance = chunk - reference[at]
+            distance = chunk.sub_(reference.index_select(0, at)) if chunk is not x else chunk - reference[at]
             count.index_add_(0, at, torch.ones_like(at, dtype=count.dtype))
             total.index_add_(0, at, distance)
             squares.index_add_(0, at, distance.square_())

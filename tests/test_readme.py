@@ -75,7 +75,7 @@ def sts_b(command: str, trained, tmp_path) -> None:
             shut = "http://127.0.0.1:9"
             said = execute([script, *flags, "--out", tmp_path / "out"], STS, code=2, https_proxy=shut, http_proxy=shut)
         assert f"{Path(script).name}: error: " in said or "split" in said
-    elif script == "benchmarks/methods_speed.py":
+    elif script in ("benchmarks/methods_speed.py", "benchmarks/loader_speed.py"):
         execute([script, "--quick"], ROOT)
     else:
         pytest.fail(f"no test runs {command!r}")
