@@ -142,18 +142,18 @@ def lds_weights(
         >>> lds_weights([20, 20, 20, 21, 60], lds=False, reweight="inverse").round(3).tolist()
         [0.556, 0.556, 0.556, 1.667, 1.667]
     """
-    labels = as_labels(labels)
     if reweight == "none" and not lds:
-        return np.ones(len(labels), dtype=np.float32)
+        return np.ones(len(as_labels(labels)), dtype=np.float32)
     bins = Bins.auto(labels) if bins is None else check_bins(bins)
     index = bins.index(labels)
+    counts = np.bincount(index, minlength=bins.count)
     density = effective_density(
-        np.bincount(index, minlength=bins.count), reweight=reweight, lds=lds, kernel=kernel, ks=ks, sigma=sigma,
-        clip=clip, boundary=boundary, truncate=truncate,
+        counts, reweight=reweight, lds=lds, kernel=kernel, ks=ks, sigma=sigma, clip=clip, boundary=boundary, truncate=truncate
     )
-    at_labels = density[index]
-    if not (at_labels > 0).all():
-        empty = index[int((at_labels <= 0).argmax())]
+    used = counts > 0
+    if not (density[used] > 0).all():
+        empty = int((used & (density <= 0)).argmax())
         raise ValueError(f"labels: the density of bin {empty} (around {bins.centers[empty]:g}) is 0, so its weight is infinite")
-    weights = 1.0 / at_labels
-    return (weights * (len(weights) / weights.sum())).astype(np.float32)
+    # bin by bin, then one look-up per sample
+    weights = np.divide(1.0, density, out=np.zeros(bins.count), where=used)
+    return (weights * (len(index) / (counts @ weights))).astype(np.float32)[index]
