@@ -26,16 +26,18 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="seeds to train with")
     parser.add_argument("--out", type=Path, default=HERE.parent / "demo", help="folder for the sample and the runs")
+    parser.add_argument("--quick", action="store_true", help="few faces and one epoch: that it runs")
     args = parser.parse_args()
     out = args.out.resolve()
-    call("make_sample.py", "--train", "4000", "--size", "32", "--out", str(out / "sample"), "--overwrite")
+    faces, train = ("64", [*TRAIN, "--epoch", "1", "--batch_size", "32"]) if args.quick else ("4000", TRAIN)
+    call("make_sample.py", "--train", faces, "--size", "32", "--out", str(out / "sample"), "--overwrite")
     results: dict[str, list[dict]] = {name: [] for name in METHODS}
     for seed in args.seeds:
         for name, flags in METHODS.items():
-            print(f"\n{name}, seed {seed}: train.py {' '.join([*TRAIN, *flags])}")
+            print(f"\n{name}, seed {seed}: train.py {' '.join([*train, *flags])}")
             store = out / f"seed{seed}" / name.replace(" ", "")
             data = ["--data_dir", str(out / "sample"), "--store_root", str(store), "--seed", str(seed), "--overwrite"]
-            call("train.py", *TRAIN, *flags, *data)
+            call("train.py", *train, *flags, *data)
             run = next(path for path in store.iterdir() if (path / "metrics.json").is_file())
             results[name].append(json.loads((run / "metrics.json").read_text())["test"])
             print(f"picture: {run / 'report.png'}")

@@ -120,6 +120,8 @@ def test_every_command_of_the_face_readmes_runs(faces, tmp_path):
             execute([script, "--sheet", own.with_suffix(".png")], folder)
         elif script == "make_sample.py":
             execute([script, *flags, "--train", "20", "--per_age", "1", "--size", "16", "--out", own], folder)
+        elif script == "demo.py":
+            execute([script, *flags, "--seeds", "0", "--out", own, "--quick"], folder)
         elif script.startswith("data/create"):
             execute([script, *flags, "--data_dir", data], folder)
         elif script.startswith("data/preprocess"):
