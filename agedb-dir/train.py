@@ -28,7 +28,7 @@ def parse_args():
     group.add_argument("--model", default="resnet50", choices=cli.RESNETS, help="the encoder, by torchvision's name")
     group.add_argument("--imagenet", action="store_true", help="start from ImageNet weights instead of from scratch")
     group.add_argument("--img_size", type=int, default=224, help="side of the images in pixels")
-    group.add_argument("--epoch", dest="epochs", type=int, default=90, help="passes over the training set")
+    group.add_argument("--epoch", type=int, default=90, help="passes over the training set")
     group.add_argument("--schedule", type=int, nargs="*", default=[60, 80], help="epochs at which the rate falls to a tenth")
     group.add_argument("--optimizer", choices=("adam", "sgd"), default="adam")
     group.add_argument("--momentum", type=float, default=0.9, help="of sgd")
@@ -41,8 +41,9 @@ def parse_args():
         args.device = f"cuda:{args.gpu}"
     if args.optimizer == "adam":
         args.weight_decay = 0.0
+    args.epochs = args.epoch  # the loop's word
+    cli.check_least(args, epoch=1, img_size=32)
     cli.check_training_flags(args)
-    cli.check_least(args, img_size=32)
     return args
 
 

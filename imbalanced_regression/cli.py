@@ -31,7 +31,8 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
     """Defaults behind each flag that has one; descriptions and examples keep their line breaks."""
 
     def _get_help_string(self, action):
-        return action.help if action.default in (None, "", False) else super()._get_help_string(action)
+        nothing = action.default is None or action.default is False or action.default == ""
+        return action.help if nothing else super()._get_help_string(action)
 
 
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch says it in RuntimeErrors

@@ -394,7 +394,7 @@ def _settings(args) -> dict:
             for name, value in vars(args).items()}
 
 
-_FREE_TO_CHANGE = {"epochs", "max_vals", "patience", "resume", "overwrite", "evaluate", "pretrained", "store_root",
+_FREE_TO_CHANGE = {"epochs", "epoch", "max_vals", "patience", "resume", "overwrite", "evaluate", "pretrained", "store_root",
                    "store_name", "suffix", "data_dir", "workers", "print_freq", "device", "cuda",
                    "steps"}  # a benchmark that has it sets it from a flag of another name, and that one is compared
 

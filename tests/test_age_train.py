@@ -135,6 +135,7 @@ def test_other_settings_train(train, tmp_path, words):
     ("words", "message"),
     [
         (["--lds"], "--lds: smooths the weights of --reweight"),
+        (["--epoch", "0"], "--epoch: expected at least 1, found 0"),
         (["--img_size", "8"], "--img_size: expected at least 32, found 8"),
         (["--model", "resnet19"], "argument --model: invalid choice: 'resnet19'"),
         (["--dataset", "other"], "other.csv is missing"),

@@ -172,8 +172,9 @@ def test_glove_vectors_are_used_and_frozen(train, sample, tmp_path):
 
 
 def test_help_comes_at_once_and_shows_examples():
-    done = python("train.py", "--help")
+    done = python("train.py", "--help", COLUMNS="80")
     assert "--reweight inverse --lds --fds" in done.stdout
+    assert "give statistics\n                        (default: 0)" in done.stdout
     loaded = python("-X", "importtime", "train.py", "--help").stderr
     assert " torch" not in loaded
 
