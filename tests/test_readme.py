@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import re
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import ROOT, blocks, commands, execute
 from torch import nn
 
-ROOT = Path(__file__).resolve().parents[1]
 STS = ROOT / "sts-b-dir"
 FACES = {"agedb-dir": "AgeDB", "imdb-wiki-dir": "imdb_crop"}  # folder -> where the images of its data lie
 
 SMALL = ["--glove", "0", "--d_word", "8", "--d_hid", "4", "--val_interval", "3", "--max_vals", "1", "--batch_size", "16",
          "--device", "cpu"]
 SMALL_FACES = ["--model", "resnet18", "--img_size", "32", "--batch_size", "32", "--epoch", "1", "--device", "cpu"]
-# made by every fresh machine's set-up, not by a test: the environment that runs these tests is what they make
-SETUP = {"pip install -e .", 'pip install -e ".[train]"', "make demo", "make test", "cd sts-b-dir"}
-
-
-def blocks(readme: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", readme.read_text(), re.DOTALL | re.MULTILINE)
-
-
-def commands(readme: Path) -> list[str]:
-    lines = [line.split(" #")[0].strip() for block in blocks(readme, "bash") for line in block.splitlines()]
-    return sorted({line for line in lines if line and line not in SETUP})
-
-
-def execute(words: list[str], folder: Path, code: int = 0, **env) -> str:
-    done = subprocess.run(
-        [sys.executable, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")
