@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import pickle
 import warnings
 import zipfile
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .files import write
 from .model import Regressor
 
 logger = logging.getLogger(__name__)
@@ -28,20 +28,6 @@ LAST, BEST = "ckpt.pth.tar", "ckpt.best.pth.tar"
 Renames = Sequence[tuple[str, str]]
 
 _WRAPPERS = ("module.", "_orig_mod.")
-
-
-def write(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data` in one step; OSError leaves what was there."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; the file before it is kept") from error
 
 
 def save(folder: Path, state: dict, is_best: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import math
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from .bins import Bins
-from .checkpoint import write as write_whole
+from .drawing import BAR, LINE, SHADES, new_figure, png, shade_shots
+from .files import write as write_whole
 from .lds import label_density
 from .metrics import GROUPS
 
@@ -21,9 +21,6 @@ _COLUMNS = {
     "mse": "MSE", "rmse": "RMSE", "l1": "L1 (MAE)", "gmean": "G-Mean", "bias": "bias", "pearson": "Pearson",
     "spearman": "Spearman", "count": "count",
 }
-
-# distinguishable without colour vision, and dark enough under the shaded shots
-_BAR, _LINE, _SHADES = "#7aa6c2", "#c44e52", {"many": "#e8f1e4", "medium": "#fdf3d8", "few": "#f9e0dc"}
 
 
 def write(
@@ -103,52 +100,33 @@ def predictions_csv(preds: np.ndarray, labels: np.ndarray, bins: Bins, shots: np
 
 def figure(metrics: dict, train_counts: np.ndarray, density: np.ndarray, bins: Bins, label: str, title: str) -> bytes:
     """The picture of a run as PNG: training counts with the smoothed density over them; below, test MAE per bin by shot."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
+    fig = new_figure(9, 6.4)
+    from matplotlib.patches import Patch  # now that it is known to be there
 
     per_bin = metrics["per_bin"]
     left, width = bins.edges[:-1], np.diff(bins.edges)
-    fig = Figure(figsize=(9, 6.4), layout="constrained")
-    FigureCanvasAgg(fig)
     top, bottom = fig.subplots(2, 1, sharex=True)
     fig.suptitle(title, fontsize=10)
 
-    top.bar(left, train_counts, width, align="edge", color=_BAR, label="training labels")
-    top.plot(bins.centers, density, color=_LINE, lw=1.8, label="smoothed density (LDS)")
+    top.bar(left, train_counts, width, align="edge", color=BAR, label="training labels")
+    top.plot(bins.centers, density, color=LINE, lw=1.8, label="smoothed density (LDS)")
     top.set_ylabel("count per bin")
     top.legend(loc="upper right", frameon=False)
 
-    for start, stop, shot in _runs(per_bin["shot"]):
-        bottom.axvspan(bins.edges[start], bins.edges[stop], color=_SHADES[shot], lw=0, zorder=0)
+    shade_shots(bottom, bins.edges, per_bin["shot"])
     error = np.nan_to_num(per_bin["l1"])
-    bottom.bar(left, error, width, align="edge", color=_BAR, edgecolor="white", lw=0.4, zorder=2)
-    bottom.axhline(metrics["overall"]["l1"], color=_LINE, lw=1, ls="--", zorder=3)
+    bottom.bar(left, error, width, align="edge", color=BAR, edgecolor="white", lw=0.4, zorder=2)
+    bottom.axhline(metrics["overall"]["l1"], color=LINE, lw=1, ls="--", zorder=3)
     bottom.set_ylabel("test MAE per bin")
     bottom.set_xlabel(label)
     bottom.set_xlim(bins.edges[0], bins.edges[-1])
     bottom.set_ylim(0, 1.25 * max(error.max(), 1e-9))
     handles = [
         Patch(facecolor=color, edgecolor="#999999", lw=0.5, label=f"{shot}: MAE {_number(metrics[shot]['l1'])}")
-        for shot, color in _SHADES.items()
+        for shot, color in SHADES.items()
         if metrics[shot]["count"]
     ]
     handles.append(bottom.lines[0])
     bottom.lines[0].set_label(f"overall: MAE {_number(metrics['overall']['l1'])}")
     bottom.legend(handles=handles, loc="upper center", ncols=len(handles), frameon=False)
-    for axes in (top, bottom):
-        axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
-
-
-def _runs(values) -> list[tuple[int, int, str]]:
-    """Neighbouring equal values as (start, stop, value)."""
-    runs: list[tuple[int, int, str]] = []
-    for at, value in enumerate(values):
-        if runs and runs[-1][2] == value:
-            runs[-1] = (runs[-1][0], at + 1, value)
-        else:
-            runs.append((at, at + 1, str(value)))
-    return runs
+    return png(fig)
