@@ -247,7 +247,8 @@ def _notes(
     if bins.count > 1 and fullest <= many:
         limits = f"many={max(2, round(0.28 * fullest))}, few={max(2, round(0.06 * fullest))}"
         notes.append(
-            f"no bin is many-shot; shot_metrics(..., {limits}) would set the limits in proportion to the fullest bin, as 100 and 20 are on AgeDB-DIR"
+            f"no bin is many-shot; shot_metrics(..., {limits}) would set the limits in proportion to the fullest bin, as "
+            "100 and 20 are on AgeDB-DIR"
         )
     if heavy_tail:
         notes.append(
