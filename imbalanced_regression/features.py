@@ -199,7 +199,7 @@ TABLES = {"text": text_table, "csv": csv_table}
 
 
 def figure(similarity: Similarity) -> bytes:
-    """Similarity to the anchor by bin: means above, variances below; before (thin) and after smoothing; a PNG."""
+    """Similarity to the anchor by bin: means above, variances below; before (thin) and after smoothing. A PNG."""
     from .drawing import BAR, LINE, MUTED, OTHER, new_figure, png, shade_shots
 
     statistics, places, edges = similarity.statistics, similarity.places, place_edges(similarity.statistics)
@@ -218,9 +218,10 @@ def figure(similarity: Similarity) -> bytes:
             ("after smoothing (FDS)", similarity.after, {"color": LINE, "lw": 1.8}),
         ):
             rho = fall[when.split()[0]][name]
-            axes.plot(places, values[name], zorder=3, label=f"{when}: Spearman with distance {rho:.2f}", **look)
+            known = np.isfinite(values[name])
+            axes.plot(places[known], values[name][known], zorder=3, label=f"{when}: Spearman with distance {rho:.2f}", **look)
         axes.set_ylabel("cosine similarity")
-        axes.set_title(f"{name} of the features, beside those at {places[similarity.anchor]:g}", fontsize=9, loc="left")
+        axes.set_title(f"{name} of the features: similarity to that of the bin at {places[similarity.anchor]:g}", fontsize=9, loc="left")
         axes.legend(loc="lower center", ncols=2, fontsize=9, framealpha=1, edgecolor="none")
         low, high = axes.get_ylim()
         axes.set_ylim(low - 0.2 * (high - low), high)  # room for the legend
