@@ -5,6 +5,7 @@ The one idea: a file of a run is replaced in one step (temporary file, then rena
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -31,7 +32,7 @@ _WRAPPERS = ("module.", "_orig_mod.")
 
 
 def write(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data` in one step; OSError leaves what was there."""
+    """Replace `path` by `data` in one step; OSError (a full disk, say) leaves what was there."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         with open(part, "wb") as file:
@@ -39,9 +40,15 @@ def write(path: Path, data: bytes | str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; the file before it is kept") from error
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        if not isinstance(error, OSError):
+            raise
+        if not path.parent.is_dir():
+            raise OSError(error.errno, f"cannot write {path}: its folder has been deleted or moved") from error
+        kept = "the file before it is kept" if path.exists() else "there was none before"
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; {kept}") from error
 
 
 def save(folder: Path, state: dict, is_best: bool) -> None:
