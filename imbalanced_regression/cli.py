@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from . import interrupt
+
 if TYPE_CHECKING:
     from .fds import FDS
     from .runtime import Runtime
@@ -39,9 +41,13 @@ _OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch says it in 
 
 
 def guard(main: Callable[[], None]) -> None:
-    """Run a script's `main()`; what a user can mend (ValueError, OSError) becomes one line on stderr and exit code 2."""
+    """Run a script's `main()`; what a user can mend (ValueError, OSError) becomes one line on stderr and exit code 2.
+
+    SIGTERM and SIGINT end it with a line too, and with exit codes 143 and 130, by convention 128 and the signal's number.
+    """
     try:
-        main()
+        with interrupt.raised():
+            main()
     except (ValueError, OSError) as error:
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
@@ -51,9 +57,9 @@ def guard(main: Callable[[], None]) -> None:
             raise
         print(f"{Path(sys.argv[0]).name}: error: out of memory; a smaller batch or model may fit", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"{Path(sys.argv[0]).name}: interrupted", file=sys.stderr)
-        sys.exit(130)
+    except interrupt.Interrupted as signal:
+        print(f"{Path(sys.argv[0]).name}: {signal}", file=sys.stderr)
+        sys.exit(signal.exit_code)
 
 
 # -- the flags of train.py ---------------------------------------------------------------------------------------------

@@ -7,14 +7,13 @@ An epoch here is what lies between two validations: one pass over the data, or a
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import shutil
+import threading
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -23,8 +22,23 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.data import DataLoader
 
 from . import checkpoint
+from .interrupt import Interrupted, Listener
 from .model import Regressor
-from .runtime import Batches, Runtime, Shard, Splits, for_inference, log_to, make_loader, mix, progress, seed_all, unwrap
+from .runtime import (
+    Batches,
+    Runtime,
+    Shard,
+    Splits,
+    for_inference,
+    make_loader,
+    mix,
+    progress,
+    random_state,
+    seed_all,
+    set_random_state,
+    unwrap,
+)
+from .session import Training, Within, bring_best, claimed, resume_path, settings_of, warn_of_changes
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +85,8 @@ def run(
         {"best_epoch", "val", "test": metrics, "predictions": {"val" | "test": (predictions, targets, weights)}}.
 
     Raises:
-        ValueError: a checkpoint that does not fit, or a loss that is NaN or above 1e6.
+        ValueError: a checkpoint that does not fit, a loss that is NaN or above 1e6, or another process in the folder.
+        Interrupted: SIGTERM or SIGINT, once the step at hand is saved; `--resume` goes on from there.
     """
     # 1. built by the caller; the order from here on matters
     model.to(runtime.device)
@@ -97,19 +112,20 @@ def run(
     # 5. wrapped for several GPUs or processes
     wrapped = runtime.wrap(model)
     # 6. --resume (and with --evaluate the best checkpoint of the run)
-    progress_made: dict[str, Any] = {"epoch": 0, "best_loss": math.inf, "best_epoch": -1, "bad_checks": 0}
-    resume = _resume_path(args, folder)
+    training = Training(model, optimizer, scaler, criterion, runtime)
+    settings = settings_of(args)
+    resume = resume_path(args.resume, folder, evaluate=args.evaluate)
     if resume is not None:
         content = checkpoint.load(resume)
         checkpoint.load_model(model, content, renames=renames, path=resume)
         if not args.evaluate:
-            _continue(progress_made, content, resume, optimizer, scaler, criterion)
-            if progress_made["epoch"] >= args.epochs and not (resume.parent / checkpoint.BEST).is_file():
+            training.take_up(content, resume)
+            if training.epoch >= args.epochs and not (resume.parent / checkpoint.BEST).is_file():
                 raise ValueError(
                     f"--resume: {resume} has no epoch left to train and no {checkpoint.BEST} beside it to test; "
                     "allow more epochs, or pass --evaluate"
                 )
-            _warn_of_changes(content.get("settings") or {}, _settings(args))
+            warn_of_changes(content.get("settings") or {}, settings)
 
     make = {"workers": args.workers, "collate": splits.collate}
     shard = {"rank": runtime.rank, "world": runtime.world}
@@ -129,69 +145,77 @@ def run(
         return measured(int(content.get("best_epoch", content.get("epoch", -1))))
 
     # 8. the loop
-    _claim(args, folder, runtime)
-    if resume is not None:
-        _bring_best(progress_made, resume, folder, runtime)
-    batches = Batches(len(splits.train), args.batch_size, seed=args.seed, steps=args.steps, **shard)  # type: ignore[arg-type]
-    train_loader = make_loader(splits.train, batches, runtime, **make)
-    stats = splits.train if splits.stats is None else splits.stats
-    order = splits.order(stats) if splits.length else None
-    stats_batches = Batches(len(stats), args.batch_size, seed=mix(args.seed, 1), order=order, **shard)  # type: ignore[arg-type]
-    stats_loader = make_loader(stats, stats_batches, runtime, **make)
-    with _Events(folder, progress_made["epoch"], enabled=runtime.is_main) as events:
-        for epoch in range(progress_made["epoch"], args.epochs):
-            if args.patience is not None and progress_made["bad_checks"] >= args.patience:
-                logger.info("no improvement in %d checks: stopped early (--patience)", args.patience)
-                break
-            began = time.perf_counter()
-            lr = args.lr * 0.1 ** sum(epoch >= milestone for milestone in args.schedule)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            seed_all(mix(args.seed, epoch, runtime.rank))
-            _set_epoch(train_loader, batches, args.seed, epoch)
-            stats_loader.generator.manual_seed(mix(args.seed, epoch, 1))
-            updates_fds = model.fds is not None and epoch >= model.fds.start_update
-            train_loss = train_one_epoch(
-                wrapped, train_loader, criterion, optimizer, runtime, epoch=epoch, terms=terms, shares=batches.shares(),
-                max_grad_norm=args.max_grad_norm, scaler=scaler, observe=updates_fds and args.fds_stats == "streaming",
-                print_freq=args.print_freq,
-            )
-            if updates_fds:
-                stats_batches.epoch = epoch
-                second_pass = stats_loader if args.fds_stats == "second_pass" else None
-                update_fds(wrapped, second_pass, runtime, epoch, shares=stats_batches.shares())
-            metrics = evaluate(*predict(wrapped, evaluation["val"], runtime, title="val"))
-            loss = metrics["overall"][select]
-            if not math.isfinite(loss):
-                raise ValueError(f"the validation {select} is {loss} after epoch {epoch + 1} at learning rate {lr:g}; lower it")
-            is_best = loss < progress_made["best_loss"]
-            progress_made["epoch"] = epoch + 1
-            progress_made["bad_checks"] = 0 if is_best else progress_made["bad_checks"] + 1
-            if is_best:
-                progress_made.update(best_loss=loss, best_epoch=epoch)
-            shown = ", ".join(f"{name} {metrics['overall'][name]:.4g}" for name in _SHOWN if name in metrics["overall"])
-            logger.info(
-                "epoch %d/%d: lr %.3g, train loss %.5g, val %s%s (%.1f s)", epoch + 1, args.epochs, lr, train_loss, shown,
-                ", the best so far" if is_best else "", time.perf_counter() - began,
-            )
-            events.add(epoch, {"train_loss": train_loss, "lr": lr}, metrics["overall"])
+    with claimed(folder, settings, runtime, overwrite=args.overwrite and args.resume is None):
+        if resume is not None:
+            bring_best(training, resume, folder)
+        batches = Batches(len(splits.train), args.batch_size, seed=args.seed, steps=args.steps, **shard)  # type: ignore[arg-type]
+        train_loader = make_loader(splits.train, batches, runtime, **make)
+        stats = splits.train if splits.stats is None else splits.stats
+        order = splits.order(stats) if splits.length else None
+        stats_batches = Batches(len(stats), args.batch_size, seed=mix(args.seed, 1), order=order, **shard)  # type: ignore[arg-type]
+        stats_loader = make_loader(stats, stats_batches, runtime, **make)
+
+        def save(is_best: bool = False) -> None:
+            state = training.state(renames, model=args.model, settings=settings)
             if runtime.is_main:
-                state = {
-                    **progress_made, "model": args.model, "optimizer": optimizer.state_dict(),
-                    "state_dict": checkpoint.published_names(model.state_dict(), renames),
-                    "settings": _settings(args),
-                    "scaler": scaler.state_dict() if scaler else None,
-                    "criterion": criterion.state_dict() if isinstance(criterion, nn.Module) else None,
-                }
                 checkpoint.save(folder, state, is_best)
             runtime.barrier()
 
-    # 9. test the best
-    best = folder / checkpoint.BEST
-    checkpoint.load_model(model, checkpoint.load(best), renames=renames, path=best)
-    logger.info("testing the best checkpoint, of epoch %d (val %s %.4g)",
-                progress_made["best_epoch"] + 1, select, progress_made["best_loss"])
-    return measured(progress_made["best_epoch"])
+        with Listener(speaks=runtime.is_main) as stop, _Events(folder, training.epoch, enabled=runtime.is_main) as events:
+            for epoch in range(training.epoch, args.epochs):
+                if args.patience is not None and training.bad_checks >= args.patience:
+                    logger.info("no improvement in %d checks: stopped early (--patience)", args.patience)
+                    break
+                began = time.perf_counter()
+                lr = args.lr * 0.1 ** sum(epoch >= milestone for milestone in args.schedule)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                seed_all(mix(args.seed, epoch, runtime.rank))
+                _set_epoch(train_loader, batches, args.seed, epoch)
+                stats_loader.generator.manual_seed(mix(args.seed, epoch, 1))
+                updates_fds = model.fds is not None and epoch >= model.fds.start_update
+                try:
+                    train_loss = train_one_epoch(
+                        wrapped, train_loader, criterion, optimizer, runtime, epoch=epoch, terms=terms,
+                        shares=batches.shares(), max_grad_norm=args.max_grad_norm, scaler=scaler,
+                        observe=updates_fds and args.fds_stats == "streaming", print_freq=args.print_freq,
+                        within=training.within, stop=stop,
+                    )
+                    if updates_fds:
+                        stats_batches.epoch = epoch
+                        second_pass = stats_loader if args.fds_stats == "second_pass" else None
+                        update_fds(wrapped, second_pass, runtime, epoch, shares=stats_batches.shares(), stop=stop)
+                except Interrupted as signal:
+                    save()
+                    saved = f"epoch {epoch + 1}, step {training.within.step} of {len(batches)}"
+                    raise Interrupted(signal.number, f"{saved} is saved, --resume goes on from there") from None
+                metrics = evaluate(*predict(wrapped, evaluation["val"], runtime, title="val"))
+                loss = metrics["overall"][select]
+                if not math.isfinite(loss):
+                    raise ValueError(
+                        f"the validation {select} is {loss} after epoch {epoch + 1} at learning rate {lr:g}; lower it"
+                    )
+                is_best = loss < training.best_loss
+                training.epoch, training.within = epoch + 1, Within()
+                training.bad_checks = 0 if is_best else training.bad_checks + 1
+                if is_best:
+                    training.best_loss, training.best_epoch = loss, epoch
+                shown = ", ".join(f"{name} {metrics['overall'][name]:.4g}" for name in _SHOWN if name in metrics["overall"])
+                logger.info(
+                    "epoch %d/%d: lr %.3g, train loss %.5g, val %s%s (%.1f s)", epoch + 1, args.epochs, lr, train_loss, shown,
+                    ", the best so far" if is_best else "", time.perf_counter() - began,
+                )
+                events.add(epoch, {"train_loss": train_loss, "lr": lr}, metrics["overall"])
+                save(is_best)
+                if number := runtime.highest(stop.heard):  # it came after the last step
+                    raise Interrupted(number, f"epoch {epoch + 1} is saved, --resume goes on from there")
+
+        # 9. test the best
+        best = folder / checkpoint.BEST
+        checkpoint.load_model(model, checkpoint.load(best), renames=renames, path=best)
+        logger.info("testing the best checkpoint, of epoch %d (val %s %.4g)",
+                    training.best_epoch + 1, select, training.best_loss)
+        return measured(training.best_epoch)
 
 
 def train_one_epoch(
@@ -208,6 +232,8 @@ def train_one_epoch(
     scaler: torch.amp.GradScaler | None = None,
     observe: bool = False,
     print_freq: int = 100,
+    within: Within | None = None,
+    stop: Listener | None = None,
 ) -> float:
     """One epoch of training steps; returns the mean loss over the global batches.
 
@@ -217,8 +243,12 @@ def train_one_epoch(
         max_grad_norm: gradients are scaled down to this norm; None leaves them.
         observe: collect FDS statistics from these very forward passes.
         print_freq: steps between log lines, and on an accelerator between looks at the loss.
+        within: where in the epoch to begin, and on return or interruption where it stands. The batches before are read
+            again, without being trained on, so that whatever draws at random in the loader goes on as it would have.
+        stop: asked between two steps; several processes on accelerators ask when they look at the loss.
 
     Raises:
+        Interrupted: `stop` has heard a signal, on any rank; all ranks stop after the same step.
         ValueError: the loss was NaN or above 1e6, with epoch, step, loss, learning rate and what to try.
     """
     model.train()
@@ -227,8 +257,22 @@ def train_one_epoch(
     steps = len(loader)  # type: ignore[arg-type]
     look_every = 1 if runtime.device.type == "cpu" else print_freq  # reading the loss waits for the accelerator
     pending: list[Tensor] = []
-    total, seen = 0.0, 0
-    for step, batch in enumerate(progress(loader, steps, f"epoch {epoch + 1}", runtime)):
+    within = Within() if within is None else within
+    total, seen = within.total, within.step
+    batches = iter(progress(loader, steps, f"epoch {epoch + 1}", runtime) if seen < steps else ())
+    for _ in islice(batches, seen):
+        pass
+    if within.random is not None:
+        set_random_state(within.random)
+    if observe and fds is not None:
+        for sums in within.sums:
+            fds.add_observed(sums)
+
+    def here() -> None:
+        within.step, within.total, within.random = seen, total, random_state(runtime.device)
+        within.sums = [fds.observed()] if observe and fds is not None else []
+
+    for step, batch in enumerate(batches, seen):
         inputs, targets, weights = runtime.move(batch)
         share = 1.0 if shares is None else shares[step]
         with runtime.autocast():
@@ -256,7 +300,8 @@ def train_one_epoch(
         if observe and fds is not None and share > 0:
             fds.observe(features, targets)
         pending.append(loss.detach())
-        if len(pending) == look_every or step == steps - 1:
+        noted = stop is not None and runtime.world == 1 and stop.heard
+        if len(pending) == look_every or step == steps - 1 or noted:
             losses = runtime.mean(torch.stack(pending)).tolist()
             for back, value in enumerate(losses):
                 if not value < _LARGEST_LOSS:
@@ -267,8 +312,12 @@ def train_one_epoch(
                     )
             total, seen = total + sum(losses), seen + len(losses)
             pending.clear()
+            if stop is not None and (number := runtime.highest(stop.heard)):
+                here()
+                raise Interrupted(number)
         if (step + 1) % print_freq == 0:
             logger.info("epoch %d, step %d/%d: train loss %.5g", epoch + 1, step + 1, steps, total / max(seen, 1))
+    here()
     return total / max(seen, 1)
 
 
@@ -282,12 +331,18 @@ def _average_gradients(criterion: Callable, runtime: Runtime) -> None:
 
 @torch.no_grad()
 def update_fds(
-    model: nn.Module, loader: DataLoader | None, runtime: Runtime, epoch: int, shares: list[float] | None = None
+    model: nn.Module,
+    loader: DataLoader | None,
+    runtime: Runtime,
+    epoch: int,
+    shares: list[float] | None = None,
+    stop: Listener | None = None,
 ) -> None:
     """End an epoch of FDS: its statistics from a pass over `loader`, or with None from what training observed.
 
     The pass runs in training mode, as published (dropout acts, batches are normalised by their own statistics), but the
-    running statistics of the normalisation layers stay as they are. `shares` as in `train_one_epoch`.
+    running statistics of the normalisation layers stay as they are. `shares` and `stop` as in `train_one_epoch`; an
+    interrupted pass leaves the statistics as they were.
     """
     fds = unwrap(model).fds
     assert fds is not None
@@ -303,6 +358,8 @@ def update_fds(
                 _, features = forward(inputs)
             if shares is None or shares[step] > 0:
                 fds.observe(features, targets)
+            if stop is not None and (number := runtime.highest(stop.heard)):
+                raise Interrupted(number)
         for module in tracking:
             module.track_running_stats = True
     fds.finish_epoch(epoch)
@@ -334,78 +391,6 @@ def predict(
     return preds, targets, weights
 
 
-def _resume_path(args, folder: Path) -> Path | None:
-    """--resume PATH, or with a bare --resume the run's own checkpoint: its best to evaluate, its last to go on from."""
-    if args.resume is None:
-        return None
-    if args.resume:
-        return Path(args.resume)
-    own = folder / (checkpoint.BEST if args.evaluate else checkpoint.LAST)
-    if not own.is_file() and not args.evaluate:
-        logger.info("--resume: no checkpoint in %s yet, so training starts from the beginning", folder)
-        return None
-    return own
-
-
-def _continue(progress_made: dict, content: dict, path, optimizer, scaler, criterion) -> None:
-    """Take up a training where a checkpoint left it."""
-    try:
-        optimizer.load_state_dict(content["optimizer"])
-        progress_made.update({name: type(start)(content[name]) for name, start in progress_made.items() if name in content})
-        if scaler is not None and content.get("scaler"):
-            scaler.load_state_dict(content["scaler"])
-        if isinstance(criterion, nn.Module) and content.get("criterion"):
-            criterion.load_state_dict(content["criterion"])
-    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # what other contents can end in
-        raise ValueError(
-            f"--resume: {path} holds no training to go on with ({error}); use it with --evaluate or --pretrained"
-        ) from None
-    logger.info("resumed from %s after %d epochs", path, progress_made["epoch"])
-
-
-def _claim(args, folder: Path, runtime: Runtime) -> None:
-    """Make the run's folder, start its log, and keep the flags in args.json."""
-    if runtime.is_main:
-        if folder.exists() and args.overwrite and args.resume is None:
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        for left in folder.glob("*.part"):  # by a process that was killed while writing
-            left.unlink()
-        log_to(folder)
-        checkpoint.write(folder / "args.json", json.dumps(_settings(args), indent=1) + "\n")
-    runtime.barrier()
-
-
-def _bring_best(progress_made: dict, path: Path, folder: Path, runtime: Runtime) -> None:
-    """When training goes on in another folder, the best checkpoint so far comes along, or the search for it starts anew."""
-    if path.parent.resolve() == folder.resolve():
-        return
-    best = path.parent / checkpoint.BEST
-    if not best.is_file():
-        progress_made.update(best_loss=math.inf, best_epoch=-1, bad_checks=0)
-    elif runtime.is_main:
-        checkpoint.write(folder / checkpoint.BEST, best.read_bytes())
-    runtime.barrier()  # where no epoch is left to train, every rank reads it next
-
-
-def _settings(args) -> dict:
-    """The flags as plain values, to be kept in the checkpoint."""
-    return {name: value if isinstance(value, (int, float, str, list, type(None))) else str(value)
-            for name, value in vars(args).items()}
-
-
-_FREE_TO_CHANGE = {"epochs", "epoch", "max_vals", "patience", "resume", "overwrite", "evaluate", "pretrained", "store_root",
-                   "store_name", "suffix", "data_dir", "workers", "print_freq", "device", "cuda",
-                   "steps"}  # a benchmark that has it sets it from a flag of another name, and that one is compared
-
-
-def _warn_of_changes(before: dict, now: dict) -> None:
-    """Say which flags differ from those the checkpoint was trained with, where that changes what is learnt."""
-    for name in sorted(before.keys() & now.keys() - _FREE_TO_CHANGE):
-        if before[name] != now[name]:
-            logger.warning("--resume: --%s was %s and is now %s", name, before[name], now[name])
-
-
 def _set_epoch(loader: DataLoader, batches: Batches, seed: int, epoch: int) -> None:
     """Tie everything random in the data to (seed, epoch): the order, the workers' draws, and the data set's own."""
     batches.epoch = epoch
@@ -418,24 +403,42 @@ class _Events:
     """TensorBoard events of a run, under the published tags; after a resume those of lost epochs are dropped."""
 
     def __init__(self, folder: Path, first_epoch: int, *, enabled: bool):
-        self.writer = None
+        self.folder, self.writer = folder, None
         if enabled:
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(folder, purge_step=first_epoch)
+            # its thread keeps an OSError for the next call, and would show it as a traceback besides
+            self.hook, threading.excepthook = threading.excepthook, self._of_thread
+
+    def _of_thread(self, failure) -> None:
+        if not isinstance(failure.exc_value, OSError):
+            self.hook(failure)
 
     def __enter__(self) -> _Events:
         return self
 
-    def __exit__(self, *error) -> None:
-        if self.writer is not None:
+    def __exit__(self, kind, *rest) -> None:
+        if self.writer is None:
+            return
+        try:
             self.writer.close()
+        except OSError as error:
+            if kind is None:  # otherwise that is what is to be told
+                raise self._failed(error) from None
+        finally:
+            threading.excepthook = self.hook
+
+    def _failed(self, error: OSError) -> OSError:
+        return OSError(error.errno, f"cannot write the events in {self.folder}: {error.strerror}")
 
     def add(self, epoch: int, training: dict[str, float], validation: dict[str, float]) -> None:
         if self.writer is None:
             return
-        for tag, value in training.items():
-            self.writer.add_scalar(tag, value, epoch)
-        for name in _SHOWN:
-            if name in validation:
-                self.writer.add_scalar(f"val_loss_{name}", validation[name], epoch)
+        values = {**training, **{f"val_loss_{name}": validation[name] for name in _SHOWN if name in validation}}
+        try:
+            for tag, value in values.items():
+                self.writer.add_scalar(tag, value, epoch)
+            self.writer.flush()
+        except OSError as error:
+            raise self._failed(error) from None

@@ -202,6 +202,30 @@ class FDS(nn.Module):
             total.index_add_(0, at, distance)
             squares.index_add_(0, at, distance.square_())
 
+    def observed(self) -> list[Tensor]:
+        """What `observe` has summed up since the last `finish_epoch`, on the CPU; for a checkpoint within an epoch."""
+        return [part.cpu().clone() for part in self._sums or ()]
+
+    @torch.no_grad()
+    def add_observed(self, sums: list[Tensor]) -> None:
+        """Add what `observed` gave, here or in another process, to the running epoch's statistics.
+
+        Raises ValueError for sums of another number of bins or features.
+        """
+        if not sums:
+            return
+        own = self._sums or self._zero_sums(self.running_mean.device)
+        if [part.shape for part in sums] != [part.shape for part in own]:
+            raise ValueError(f"sums: expected shapes {[tuple(part.shape) for part in own]}")
+        count, reference, total, squares = (part.to(mine) for part, mine in zip(sums, own))
+        if self._sums is not None:  # the other sums, as distances to this reference
+            reference_here = torch.where(own[0][:, None] > 0, own[1], reference)
+            n, apart = count[:, None], reference - reference_here
+            squares = own[3] + squares + apart * (2 * total + n * apart)
+            total = own[2] + total + n * apart
+            count, reference = own[0] + count, reference_here
+        self._sums = (count.clone(), reference.clone(), total.clone(), squares.clone())
+
     def _zero_sums(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         dtype, rows = _exact(device), len(self.num_samples_tracked)
         count = torch.zeros(rows, dtype=dtype, device=device)

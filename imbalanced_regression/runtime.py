@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -25,6 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .interrupt import SIGNALS
 from .model import Regressor
 
 logger = logging.getLogger(__name__)
@@ -88,6 +90,14 @@ class Runtime:
             dist.all_reduce(values)
             values /= self.world
         return values
+
+    def highest(self, number: int) -> int:
+        """The largest of the ranks' numbers, on every rank."""
+        if self.world == 1:
+            return number
+        found = torch.tensor(number, device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return int(found)
 
     def gather(self, value) -> list:
         """Every rank's `value` (any picklable object), on every rank, in the order of the ranks."""
@@ -223,7 +233,38 @@ def seed_all(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def random_state(device: torch.device) -> dict:
+    """The states of python's, numpy's and torch's generators, as plain values and tensors, for a checkpoint."""
+    version, numbers, gauss = random.getstate()
+    name, keys, *rest = np.random.get_state(legacy=True)  # noqa: NPY002  # the one that `seed_all` seeds
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [name, np.asarray(keys).tolist(), *rest],
+        "torch": torch.get_rng_state(),
+        "cuda": [torch.cuda.get_rng_state(gpu) for gpu in _gpus(device)],
+    }
+
+
+def set_random_state(state: dict) -> None:
+    """Put the generators where `random_state` found them."""
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    name, keys, *rest = state["numpy"]
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(state["torch"])
+    for gpu, there in enumerate(state["cuda"]):
+        torch.cuda.set_rng_state(there, torch.cuda.current_device() if len(state["cuda"]) == 1 else gpu)
+
+
+def _gpus(device: torch.device) -> list[int]:
+    if device.type != "cuda":
+        return []
+    return list(range(torch.cuda.device_count())) if device.index is None else [device.index]
+
+
 def _seed_worker(worker: int) -> None:
+    for number in SIGNALS:  # sent to a whole group of processes: the main one leaves in its own time and ends its workers
+        signal.signal(number, signal.SIG_IGN)
     seed_all(torch.initial_seed())
 
 
@@ -364,7 +405,7 @@ def start_log(runtime: Runtime) -> None:
 
 def log_to(folder: Path) -> None:
     """From now on, and for what was said since `start_log`, also log to training.log in `folder`."""
-    file = logging.FileHandler(folder / "training.log", encoding="utf-8")
+    file = _LogFile(folder / "training.log", encoding="utf-8")
     file.setFormatter(_FORMAT)
     root = logging.getLogger()
     for handler in list(root.handlers):
@@ -374,6 +415,17 @@ def log_to(folder: Path) -> None:
             root.removeHandler(handler)
             handler.close()
     root.addHandler(file)
+
+
+class _LogFile(logging.FileHandler):
+    """A log that cannot be written, on a full disk, ends the run instead of printing a traceback for every line."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            logging.getLogger().removeHandler(self)
+            raise OSError(error.errno, f"cannot write {self.baseFilename}: {error.strerror}") from None
+        super().handleError(record)
 
 
 class _Terminal(logging.StreamHandler):
