@@ -23,6 +23,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.data import DataLoader
 
 from . import checkpoint
+from .metrics import DepthMetrics
 from .model import Regressor
 from .runtime import Batches, Runtime, Shard, Splits, for_inference, log_to, make_loader, mix, progress, seed_all, unwrap
 
@@ -35,6 +36,7 @@ OPTIMIZERS = {
 
 _LARGEST_LOSS = 1e6
 _SHOWN = ("mse", "l1", "gmean")  # the validation metrics in the log and in TensorBoard
+_PER_IMAGE = ("rmse", "l1", "bias", "count")
 
 # (features, targets, predictions) -> scalar, and its strength
 Term = tuple[float, Callable[[Tensor, Tensor, Tensor], Tensor]]
@@ -45,13 +47,14 @@ def run(
     model: Regressor,
     splits: Splits,
     criterion: Callable[[Tensor, Tensor, Tensor], Tensor],
-    evaluate: Callable[[np.ndarray, np.ndarray, np.ndarray], dict],
+    evaluate: Callable,
     runtime: Runtime,
     folder: Path,
     *,
     select: str = "mse",
     terms: Iterable[Term] = (),
     renames: checkpoint.Renames = (),
+    measure: Callable[..., tuple[dict, Any]] | None = None,
 ) -> dict:
     """Train, validate after every epoch, keep the last and the best checkpoint, and test the best.
 
@@ -60,19 +63,22 @@ def run(
         model: encoder, FDS (or none) and head.
         splits: training, validation and test data.
         criterion: (predictions, targets, weights) -> scalar; a module if it learns.
-        evaluate: (predictions, targets, weights) of a whole split -> metrics with an "overall" group.
+        evaluate: what `measure` makes metrics with an "overall" group by: (predictions, targets, weights) of a whole split.
         runtime: from `runtime.start`.
         folder: the run's folder, from `cli.run_folder`; made when training begins.
         select: the overall validation metric that chooses the best checkpoint; smaller is better.
         terms: regularisers with their strengths.
         renames: key names of published checkpoints, which are read and written.
+        measure: (model, loader, runtime, evaluate, title) -> (metrics, what to keep of the predictions):
+            `measure_arrays`, which is None, or `measure_pixels`.
 
     Returns:
-        {"best_epoch", "val", "test": metrics, "predictions": {"val" | "test": (predictions, targets, weights)}}.
+        {"best_epoch", "val", "test": metrics, "predictions": {"val" | "test": what `measure` kept}}.
 
     Raises:
         ValueError: a checkpoint that does not fit, or a loss that is NaN or above 1e6.
     """
+    measure = measure or measure_arrays
     # 1. built by the caller; the order from here on matters
     model.to(runtime.device)
     if runtime.channels_last:
@@ -97,7 +103,7 @@ def run(
     # 5. wrapped for several GPUs or processes
     wrapped = runtime.wrap(model)
     # 6. --resume (and with --evaluate the best checkpoint of the run)
-    progress_made: dict[str, Any] = {"epoch": 0, "best_loss": math.inf, "best_epoch": -1, "bad_checks": 0}
+    progress_made: dict[str, Any] = {"epoch": vars(args).get("start_epoch", 0), "best_loss": math.inf, "best_epoch": -1, "bad_checks": 0}
     resume = _resume_path(args, folder)
     if resume is not None:
         content = checkpoint.load(resume)
@@ -121,9 +127,9 @@ def run(
 
     # 7. --evaluate returns
     def measured(best_epoch: int) -> dict:
-        predictions = {name: predict(wrapped, loader, runtime, title=name) for name, loader in evaluation.items()}
-        metrics = {name: evaluate(*arrays) for name, arrays in predictions.items()}
-        return {"best_epoch": best_epoch, **metrics, "predictions": predictions}
+        found = {name: measure(wrapped, loader, runtime, evaluate, name) for name, loader in evaluation.items()}
+        metrics = {name: numbers for name, (numbers, _) in found.items()}
+        return {"best_epoch": best_epoch, **metrics, "predictions": {name: kept for name, (_, kept) in found.items()}}
 
     if args.evaluate:
         return measured(int(content.get("best_epoch", content.get("epoch", -1))))
@@ -160,7 +166,7 @@ def run(
                 stats_batches.epoch = epoch
                 second_pass = stats_loader if args.fds_stats == "second_pass" else None
                 update_fds(wrapped, second_pass, runtime, epoch, shares=stats_batches.shares())
-            metrics = evaluate(*predict(wrapped, evaluation["val"], runtime, title="val"))
+            metrics, _ = measure(wrapped, evaluation["val"], runtime, evaluate, "val")
             loss = metrics["overall"][select]
             if not math.isfinite(loss):
                 raise ValueError(f"the validation {select} is {loss} after epoch {epoch + 1} at learning rate {lr:g}; lower it")
@@ -334,6 +340,55 @@ def predict(
     return preds, targets, weights
 
 
+def measure_arrays(
+    model: nn.Module, loader: DataLoader, runtime: Runtime, evaluate: Callable[..., dict], title: str
+) -> tuple[dict, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Metrics of a data set by `evaluate(predictions, targets, weights)`, and these three, whole."""
+    arrays = predict(model, loader, runtime, title=title)
+    return evaluate(*arrays), arrays
+
+
+@torch.no_grad()
+def measure_pixels(
+    model: nn.Module, loader: DataLoader, runtime: Runtime, evaluate: Callable[[], DepthMetrics], title: str
+) -> tuple[dict, dict[str, np.ndarray]]:
+    """Metrics of a dense data set, accumulated image by image: no pixel is kept, whatever the size of the data set.
+
+    Args:
+        loader: gives (inputs, targets (B, 1, H, W), weights (B, 1, H, W) 0/1: which pixels count), in a `Shard`'s order.
+        evaluate: makes an empty accumulator. Predictions of another size are resized to the targets' (bilinear, corners
+            aligned).
+
+    Returns:
+        The metrics over all counting pixels of all ranks, and per image, in the data's order, its "rmse", "l1", "bias"
+        and "count" of pixels, (N,) each.
+    """
+    model.eval()
+    forward = for_inference(model)
+    total, rows = evaluate(), []
+    for inputs, targets, weights in progress(loader, len(loader), title, runtime):
+        with runtime.autocast():
+            preds, _ = forward(runtime.move(inputs))
+        preds = preds.float()
+        if preds.shape != targets.shape:
+            preds = nn.functional.interpolate(preds, targets.shape[-2:], mode="bilinear", align_corners=True)
+        for image in zip(preds.cpu(), targets, weights):
+            one = evaluate()
+            one.update(*image)
+            total.merge(one)
+            rows.append([one.compute()["overall"][name] for name in _PER_IMAGE])
+    shard = loader.batch_sampler
+    assert isinstance(shard, Shard)
+    table = np.asarray(rows, dtype=np.float64).reshape(len(rows), len(_PER_IMAGE))
+    everything = runtime.gather((shard.indices, table, total))
+    order = np.argsort(np.concatenate([indices for indices, _, _ in everything]), kind="stable")
+    table = np.concatenate([rows for _, rows, _ in everything])[order]
+    whole = evaluate()
+    for _, _, part in everything:
+        whole.merge(part)
+    return whole.compute(), dict(zip(_PER_IMAGE, table.T))
+
+
 def _resume_path(args, folder: Path) -> Path | None:
     """--resume PATH, or with a bare --resume the run's own checkpoint: its best to evaluate, its last to go on from."""
     if args.resume is None:
@@ -395,7 +450,7 @@ def _settings(args) -> dict:
 
 
 _FREE_TO_CHANGE = {"epochs", "epoch", "max_vals", "patience", "resume", "overwrite", "evaluate", "pretrained", "store_root",
-                   "store_name", "suffix", "data_dir", "workers", "print_freq", "device", "cuda",
+                   "store_name", "suffix", "data_dir", "workers", "print_freq", "start_epoch", "device", "cuda",
                    "steps"}  # a benchmark that has it sets it from a flag of another name, and that one is compared
 
 
