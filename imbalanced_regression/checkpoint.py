@@ -96,7 +96,7 @@ def _rename(name: str, renames: Renames) -> str:
 
 
 def load_model(model: Regressor, content: dict, *, renames: Renames = (), path="", flag: str = "--resume", encoder_only=False):
-    """Fill a model from a checkpoint's content; with `encoder_only` everything but the head.
+    """Fill a model from a checkpoint's content; with `encoder_only` everything but the head and the neck.
 
     FDS statistics in the file are left out where the model has no FDS, and may be absent where it has: they play no part
     in predictions.
@@ -107,8 +107,8 @@ def load_model(model: Regressor, content: dict, *, renames: Renames = (), path="
     state = state_dict_of(content, renames)
     own = model.state_dict()
     if encoder_only:
-        state = {name: value for name, value in state.items() if not name.startswith("head.")}
-        own = {name: value for name, value in own.items() if not name.startswith("head.")}
+        state = {name: value for name, value in state.items() if not name.startswith(("head.", "neck."))}
+        own = {name: value for name, value in own.items() if not name.startswith(("head.", "neck."))}
     if model.fds is None:
         state = {name: value for name, value in state.items() if not name.startswith("fds.")}
     elif not any(name.startswith("fds.") for name in state):
