@@ -103,7 +103,8 @@ def run(
     # 5. wrapped for several GPUs or processes
     wrapped = runtime.wrap(model)
     # 6. --resume (and with --evaluate the best checkpoint of the run)
-    progress_made: dict[str, Any] = {"epoch": vars(args).get("start_epoch", 0), "best_loss": math.inf, "best_epoch": -1, "bad_checks": 0}
+    first = vars(args).get("start_epoch", 0)
+    progress_made: dict[str, Any] = {"epoch": first, "best_loss": math.inf, "best_epoch": -1, "bad_checks": 0}
     resume = _resume_path(args, folder)
     if resume is not None:
         content = checkpoint.load(resume)
