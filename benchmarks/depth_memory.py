@@ -3,7 +3,8 @@
     python benchmarks/depth_memory.py            # batch 32 at 228 x 304, bf16, with FDS; seconds
 
 Counted are the bytes that autograd keeps for the backward pass at two small batch sizes, scaled linearly to `--batch_size`,
-and parameters, gradients and Adam's two moments. Tensors have shapes but no contents (fake). Not counted: the workspace of convolutions, fragmentation, CUDA itself.
+and parameters, gradients and Adam's two moments. Tensors have shapes but no contents (fake). Not counted: the workspace of
+convolutions, fragmentation, CUDA itself.
 """
 
 from __future__ import annotations

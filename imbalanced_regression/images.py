@@ -18,7 +18,9 @@ class BadImage(ValueError):
         super().__init__(message.strip().rsplit("\n", 1)[-1].rsplit("BadImage: ", 1)[-1])
 
 
-def imagenet_weights(model: str, version: str = "DEFAULT", advice: str = "train from scratch without --imagenet") -> dict[str, Tensor]:
+def imagenet_weights(
+    model: str, version: str = "DEFAULT", advice: str = "train from scratch without --imagenet"
+) -> dict[str, Tensor]:
     """torchvision's ImageNet weights of a ResNet, downloaded once and kept by torch; `version` by torchvision's name.
 
     Raises OSError, with the address and the ways out, where they cannot be fetched.

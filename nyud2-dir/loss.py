@@ -1,4 +1,4 @@
-"""The losses with NYUD2-DIR's constants: errors are in metres, each pixel has its weight. Published is mse; the others are ours."""
+"""The losses with NYUD2-DIR's constants: errors are in metres, each pixel has its weight. Published is mse only."""
 
 from __future__ import annotations
 

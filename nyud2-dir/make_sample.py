@@ -1,7 +1,8 @@
-"""A sample to try NYUD2-DIR on: ray-cast rooms with true depth, in the real layout.
+r"""A sample to try NYUD2-DIR on: ray-cast rooms with true depth, in the real layout.
 
-    python make_sample.py                     # sample/: 40 scenes of 12 training images, 48 test images
-    python train.py --data_dir sample --bucket_counts sample/train_bucket_num.txt --no_imagenet --model resnet18 --height 57 --width 76
+    python make_sample.py                     # sample/: 30 scenes of 10 training images, 48 test images
+    python train.py --data_dir sample --bucket_counts sample/train_bucket_num.txt --no_imagenet --model resnet18 \
+        --height 36 --width 48
 
 A room is a textured box with furniture; light falls off with the distance from the camera. Training rooms are mostly
 small, test rooms of every size: the depth is imbalanced in training. No result on the sample is a benchmark result.
@@ -26,11 +27,11 @@ TANGENT = 0.54  # of half the horizontal angle of view, about that of the Kinect
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--scenes", type=int, default=40, help="training scenes")
-    parser.add_argument("--frames", type=int, default=12, help="images of each")
+    parser.add_argument("--scenes", type=int, default=30, help="training scenes")
+    parser.add_argument("--frames", type=int, default=10, help="images of each")
     parser.add_argument("--test", type=int, default=48, help="test images")
-    parser.add_argument("--height", type=int, default=57, help="of the crops to train on, for which the mask is made")
-    parser.add_argument("--width", type=int, default=76, help="of the crops to train on")
+    parser.add_argument("--height", type=int, default=36, help="of the crops to train on, for which the mask is made")
+    parser.add_argument("--width", type=int, default=48, help="of the crops to train on")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE / "sample", help="folder to write to")
     parser.add_argument("--overwrite", action="store_true", help="replace a sample that is there")

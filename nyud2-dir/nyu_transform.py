@@ -76,7 +76,7 @@ def train_transform(
 
     Scaled, mirrored, rotated, cropped, lit, its colours jittered, normalised: in the published order.
     """
-    moves = (v2.RandomHorizontalFlip(), v2.RandomRotation(degrees, v2.InterpolationMode.BILINEAR))
+    moves = (v2.RandomHorizontalFlip(), v2.RandomRotation(degrees, v2.InterpolationMode.BILINEAR, fill=None))
     return v2.Compose([
         *_geometry(height, width, moves), _floats(), Lighting(lighting), v2.ColorJitter(jitter, jitter, jitter),
         v2.Normalize(MEAN, STD),

@@ -8,7 +8,7 @@
 
 Without network access for the ImageNet weights add --no_imagenet. On a CPU, with the sample of make_sample.py:
 
-    python train.py --data_dir sample --bucket_counts sample/train_bucket_num.txt --model resnet18 --height 57 --width 76
+    python train.py --data_dir sample --bucket_counts sample/train_bucket_num.txt --model resnet18 --height 36 --width 48
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def make_splits(args, table, log):
         if subset is not None:
             subset = subset.only([i for i, path in enumerate(subset.images) if path not in held])
             if not len(subset):
-                raise ValueError(f"--val_share: all rows of {SUBSET} are of held-out scenes; make another or pass --select_on test")
+                raise ValueError(f"--val_share: all rows of {SUBSET} are of held-out scenes; make another, or --select_on test")
     return Splits(
         train=DepthDataset(train, *size, table=table, half=True, augment=True, seed=args.seed), val=val, test=measured,
         stats=None if subset is None else DepthDataset(subset, *size, half=True),

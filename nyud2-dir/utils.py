@@ -46,8 +46,8 @@ SHOTS = np.array(["many" if b in _MANY else "medium" if b in _MEDIUM else "few" 
 
 
 def pixel_bins(depth: Tensor) -> Tensor:
-    """The bin of each pixel: depth in metres, float32, any shape -> int64. The same bins as `BINS`, without a search."""
-    return (depth * float(PER_METRE)).long().clamp_(0, BUCKET_NUM - 1)
+    """The bin of each pixel: depth in metres, at least 0, float32, any shape -> int32. The same bins as `BINS`, without a search."""
+    return (depth * float(PER_METRE)).int().clamp_(max=BUCKET_NUM - 1)
 
 
 def pixel_weights(depth: Tensor, table: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ def pixel_weights(depth: Tensor, table: Tensor) -> Tensor:
     A pixel without depth (0) weighs 0: nothing is known there. (The first release teaches such pixels, the corners that
     a rotation leaves empty, a depth of 0; test: test_pixels_without_depth_weigh_nothing.)
     """
-    return table[pixel_bins(depth)] * (depth > 0)
+    return table.index_select(0, pixel_bins(depth).reshape(-1)).view_as(depth) * (depth > 0)
 
 
 def read_counts(path: str | Path = COUNTS_FILE) -> np.ndarray:
