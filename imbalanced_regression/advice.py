@@ -107,7 +107,7 @@ def _choose_bins(labels: np.ndarray) -> tuple[Bins, str, str]:
         return bins, code, f"the labels take {len(values)} values in steps of {step:g}: one bin for each"
     if len(values) <= _ONE_PER_VALUE and repeat:
         middles = ((values[1:] + values[:-1]) / 2).tolist()
-        edges = _significant([low - (middles[0] - low), *middles, high + (high - middles[-1])])
+        edges = _rounded([2 * low - middles[0], *middles, 2 * high - middles[-1]], float(np.diff(values).min()))
         return Bins(edges), f"Bins({edges})", f"the labels take {len(values)} values, unevenly spaced: one bin for each"
 
     lower, upper = np.quantile(labels, [0.05, 0.95])
@@ -116,10 +116,10 @@ def _choose_bins(labels: np.ndarray) -> tuple[Bins, str, str]:
         tail = f"a heavy tail: the middle 90 % of the labels lie in {100 * middle:.2g} % of the range, so bins of equal width "
         if low > 0 and high >= 10 * low:
             count = _bin_count(np.log(labels))
-            first, last = _significant([low, high])
+            first, last = (float(f"{value:.4g}") for value in (low, high))
             why = tail + "would leave most empty; these are equally wide in the logarithm of the label"
             return Bins(np.geomspace(first, last, count + 1)), f"Bins(np.geomspace({first}, {last}, {count + 1}))", why
-        center, scale = _significant([np.median(labels), _spread(labels)])
+        center, scale = _rounded([np.median(labels), _spread(labels)], _spread(labels))
         bent = np.arcsinh((labels - center) / scale)
         first, last = math.floor(10 * bent.min()) / 10, math.ceil(10 * bent.max()) / 10
         count = _bin_count(bent)
@@ -143,7 +143,8 @@ def _choose_bins(labels: np.ndarray) -> tuple[Bins, str, str]:
 
 
 def _width(low: float, count: int, width: float) -> tuple[Bins, str]:
-    low, high, width = _significant([low, low + count * width, width], 10)
+    low, width = _rounded([low, width], width / count)
+    (high,) = _rounded([low + count * width], width / count)
     return Bins.width(low, high, width), f"Bins.width({low}, {high}, {width})"
 
 
@@ -178,8 +179,9 @@ def _round_number(value: float) -> float:
     return float(f"{min((power * m for m in (1, 2, 2.5, 5, 10)), key=lambda r: abs(math.log(r / value))):.3g}")
 
 
-def _significant(values, digits: int = 4) -> list[float]:
-    return [float(f"{value:.{digits}g}") for value in values]
+def _rounded(values, scale: float) -> list[float]:
+    """Values with as many decimals as a thousandth of `scale` needs: short to write, and nothing moves by more."""
+    return [round(float(value), 3 - math.floor(math.log10(scale))) for value in values]
 
 
 # -- kernel and weights ------------------------------------------------------------------------------------------------

@@ -154,7 +154,8 @@ def _name(methods: list[Method]) -> None:
         parts += [name for name, flag in (("LDS", "lds"), ("FDS", "fds"), ("RRT", "retrain_fc")) if flags.get(flag)]
         name = " + ".join(part for part in parts if part) or "vanilla"
         shown = vary - {"pretrained"} if flags.get("retrain_fc") else vary  # RRT says so itself
-        others = [f"{flag} {flags[flag]}" for flag in flags if flag in shown]
+        others = [flag if flags[flag] is True else f"{flag} {flags[flag]}"
+                  for flag in flags if flag in shown and flags[flag] is not False]
         method.name = f"{name} ({', '.join(others)})" if others else name
     names = [method.name for method in methods]
     for method in methods:
@@ -273,7 +274,7 @@ def figure(methods: list[Method]) -> bytes:
     first, *panels = fig.subplots(len(others) + 1, 1, sharex=True)
     first.bar(center, per_bin["count"] if counts is None else counts, np.diff(edges), color=BAR)
     first.set_title("test labels per bin" if counts is None else "training labels per bin", fontsize=9, loc="left")
-    most = np.nanmax(np.abs(gain[:, tested])) if tested.any() else 1.0
+    most = max(np.nanmax(np.abs(gain[:, tested])), 1e-9) if tested.any() else 1.0
     for axes, i in zip(panels, others):
         shade_shots(axes, edges, per_bin["shot"])
         up = np.where(gain[i] > 0, gain[i], np.nan)

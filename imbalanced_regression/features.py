@@ -221,8 +221,8 @@ def figure(similarity: Similarity) -> bytes:
             known = np.isfinite(values[name])
             axes.plot(places[known], values[name][known], zorder=3, label=f"{when}: Spearman with distance {rho:.2f}", **look)
         axes.set_ylabel("cosine similarity")
-        title = f"{name} of the features: similarity to that of the bin at {places[similarity.anchor]:g}"
-        axes.set_title(title, fontsize=9, loc="left")
+        anchor = f"{places[similarity.anchor]:g}"
+        axes.set_title(f"{name} of the features: similarity to that of the bin at {anchor}", fontsize=9, loc="left")
         axes.legend(loc="lower center", ncols=2, fontsize=9, framealpha=1, edgecolor="none")
         low, high = axes.get_ylim()
         axes.set_ylim(low - 0.2 * (high - low), high)  # room for the legend
