@@ -26,7 +26,7 @@ def attempted(path: Path, folder: str, data: Path, method: str, attempts: list[d
     words = trusted.words(folder, data, epochs, *trusted.METHODS[method], *more)
     file = path / "spec.json"
     file.write_text(json.dumps({"words": words, "attempts": attempts, "seed": len(method), "epochs": epochs}))
-    said = json.loads(execute([ROOT / "tests" / "killing.py", file], ROOT / folder).splitlines()[-1])
+    said = json.loads(execute([ROOT / "tests" / "killing.py", file], ROOT / folder, timeout=1200).splitlines()[-1])
     log = (path / "parts.log").read_text()
     assert said["last"] == 0, log
     return {**said, "log": log, **{name: trusted.outcome(path / name) for name in ("whole", "parts")}}
@@ -36,7 +36,8 @@ def attempted(path: Path, folder: str, data: Path, method: str, attempts: list[d
 def test_twenty_kills_change_nothing(samples, tmp_path, folder, method):
     """SIGKILL at random moments, a quarter of them while a checkpoint is being written: the same to the last bit."""
     attempts = [{"signal": signal.SIGKILL, "when": "writing" if i % 4 == 3 else "any"} for i in range(KILLS)]
-    found = attempted(tmp_path, folder, samples[folder], method, attempts, 8)
+    more = ["--optimizer", "sgd"] if folder == "agedb-dir" else []  # its checkpoints are smaller by a third: 90 MB
+    found = attempted(tmp_path, folder, samples[folder], method, attempts, 8, *more)
     assert [end["code"] for end in found["ends"]] == [-signal.SIGKILL] * KILLS
     assert sum(end["writing"] for end in found["ends"]) >= 2
     assert trusted.same(found["whole"], found["parts"])

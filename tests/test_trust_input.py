@@ -30,7 +30,7 @@ FIELDS = st.one_of(
     ),
     st.text(max_size=8),
 )
-HEADERS = st.sampled_from(["age,path,split", "split,path,age", "age,path", "", "age,age,path,split", "\ufeffage,path,split", "'"])
+HEADERS = st.sampled_from(["age,path,split", "split,path,age", "age,path", "", "age,age,path,split", "\ufeffage,path,split"])
 
 
 def document(separator: str, headers) -> st.SearchStrategy[bytes]:
