@@ -22,9 +22,9 @@ def commands(readme: Path) -> list[str]:
     return sorted({line for line in lines if line and line not in SETUP})
 
 
-def execute(words: list[str], folder: Path, code: int = 0, **env) -> str:
+def execute(words: list[str], folder: Path, code: int = 0, timeout: float = 300, **env) -> str:
     done = subprocess.run(
-        [sys.executable, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=300,
+        [sys.executable, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=timeout,
         env={**os.environ, "OMP_NUM_THREADS": "1", **env},
     )
     assert done.returncode == code, done.stdout + done.stderr

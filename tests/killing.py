@@ -1,10 +1,10 @@
 """A folder's train.py, begun again and again and ended by signals: torch is imported once, then every start is a fork.
 
-    python killing.py SPEC.json    # in the folder; SPEC: {"words": [...], "store": path, "attempts": [...], "seed": 0}
+    python killing.py SPEC.json    # in the folder; SPEC: {"words": [...], "epochs": 8, "attempts": [...], "seed": 0}
 
-An attempt is {"signal": number, "when": "any" | "writing" | "step"}: at a random moment of about the first one and a half
-epochs, while a checkpoint is being written, or at a random moment after training began. A last start runs to its end.
-Prints JSON: of each start, what ended it and how many epochs the checkpoint then had.
+First an uninterrupted run, into whole/ beside SPEC. Then one into parts/ that is ended again and again. An attempt is
+{"signal": number, "when": "any" | "writing" | "step"}: at a random moment until the first epoch's end, while a checkpoint
+is being written, or at a random step. A last start runs to its end. Prints JSON: what ended each start.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def epochs_done(store: Path) -> int:
     return torch.load(found[0], mmap=True, weights_only=True)["epoch"] if found else 0
 
 
-def wait_for(condition, process, seconds: float = 60.0) -> bool:
+def wait_for(condition, process, seconds: float = 120.0) -> bool:
     end = time.monotonic() + seconds
     while process.is_alive() and time.monotonic() < end:
         if condition():
@@ -67,37 +67,48 @@ def wait_for(condition, process, seconds: float = 60.0) -> bool:
     return False
 
 
+def says(log: Path, text: str, beyond: int = 0):
+    """Whether the log has `text` after its byte `beyond`, as a condition to wait for."""
+    return lambda: log.exists() and text.encode() in log.read_bytes()[beyond:]
+
+
+def uninterrupted(words: list[str], store: Path, epochs: int) -> tuple[float, float]:
+    """A run to its end; seconds to its first step, and of an epoch."""
+    log, times = store.with_suffix(".log"), [time.monotonic()]
+    process = start([*words, "--store_root", str(store)], log)
+    for text in ("epoch 1, step 1/", f"epoch {epochs}/{epochs}: "):
+        wait_for(says(log, text), process)
+        times.append(time.monotonic())
+    process.join(120)
+    assert process.exitcode == 0, log.read_text()
+    return times[1] - times[0], (times[2] - times[1]) / epochs
+
+
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
-    store, words = Path(spec["store"]), [*spec["words"], "--store_root", spec["store"], "--resume"]
+    root, words, epochs = Path(sys.argv[1]).parent, spec["words"], spec["epochs"]
     draw = random.Random(spec["seed"])
     preload()
-    log = store.with_suffix(".log")
-    epoch, limit = spec["epoch"], spec["epochs"] - 1
+    setup, epoch = uninterrupted(words, root / "whole", epochs)
+    store, log = root / "parts", root / "parts.log"
+    words = [*words, "--store_root", str(store), "--resume"]
     ends = []
     for attempt in spec["attempts"]:
         before = epochs_done(store)
         size = log.stat().st_size if log.exists() else 0
-
-        def said(text: str, size=size) -> bool:
-            with open(log, "rb") as file:
-                file.seek(size)
-                return text.encode() in file.read()
-
         process = start(words, log)
-        when = attempt["when"]
-        # a run near its end is hit early in its epoch, so that it does not finish before all attempts were made
-        if when == "writing" and before < limit:
+        near = before >= epochs - 1  # hit early, so that the run does not end before all attempts were made
+        if attempt["when"] == "writing" and before < epochs:
             wait_for(lambda: list(store.glob("*/*.part")), process)
-            time.sleep(draw.random() * 0.02)
-        elif when == "step" or before >= limit:
-            wait_for(lambda: said("resumed from") or said("training starts from the beginning"), process)
-            time.sleep(draw.random() * epoch * (0.9 if before < limit else 0.3))
+            time.sleep(0 if near else draw.random() * 0.02)
+        elif attempt["when"] == "step":
+            wait_for(says(log, f"epoch {before + 1}, step ", size), process)
+            time.sleep(draw.random() * epoch * 0.5)
         else:
-            time.sleep(draw.random() * (1.0 + 1.5 * epoch))
+            time.sleep(draw.random() * (setup / 2 if near else setup + epoch))
         part = bool(list(store.glob("*/*.part")))
         os.kill(process.pid, attempt["signal"])
-        process.join(60)
+        process.join(120)
         ends.append({"code": process.exitcode, "writing": part, "before": before, "after": epochs_done(store)})
     process = start(words, log)
     process.join(120)

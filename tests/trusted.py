@@ -50,6 +50,10 @@ def make_sample(folder: str, out: Path) -> Path:
     """The sample of a folder in `out`; returns its --data_dir."""
     benchmark = BENCHMARKS[folder]
     execute(["make_sample.py", *benchmark.sample, "--out", out / benchmark.data], ROOT / folder)
+    for file in out.glob("*.csv"):  # the least that make_sample.py draws for evaluation is one face of each age: take a fifth
+        header, *rows = file.read_text().splitlines()
+        rows = [row for i, row in enumerate(rows) if row.endswith("train") or i % 5 == 0]
+        file.write_text("\n".join([header, *rows, ""]))
     return out
 
 

@@ -1,0 +1,241 @@
+"""A disk that is full, read-only or gone, a folder that two runs want, a second signal: one line, and what was stays whole."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import toy
+
+from imbalanced_regression import FDS, checkpoint, engine, interrupt, runtime
+
+TOY = """
+import sys, resource, signal, time
+sys.path.insert(0, "tests")
+import torch, toy
+from pathlib import Path
+from imbalanced_regression import cli, engine, runtime, checkpoint
+folder = Path(sys.argv[1])
+{before}
+def main():
+    runtime.start_log(runtime.Runtime())
+    toy.run(folder, epochs={epochs}, {flags})
+cli.guard(main)
+"""
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def start(folder: Path, before: str = "", epochs: int = 3, flags: str = "", **env) -> subprocess.Popen:
+    code = TOY.format(before=before, epochs=epochs, flags=flags)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
+    )
+
+
+def finished(process: subprocess.Popen, code: int) -> str:
+    """stderr of a process that must end with `code`, never with a traceback."""
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == code, out + error
+    assert "Traceback" not in out + error
+    return error
+
+
+def slow_steps(seconds: float) -> str:
+    return f"step = torch.optim.Adam.step\ntorch.optim.Adam.step = lambda *a, **k: (time.sleep({seconds}), step(*a, **k))[1]"
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert path.exists()
+
+
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_signal_leaves_at_once(tmp_path):
+    process = start(tmp_path / "run", slow_steps(1.5))
+    wait_for(tmp_path / "run" / "args.json")
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    error = finished(process, 130)
+    assert time.monotonic() - began < 5
+    assert "SIGTERM: saving, then leaving; a second signal leaves at once" in error
+    assert "SIGINT: leaving at once" in error
+    assert not (tmp_path / "run" / checkpoint.LAST).exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_the_whole_group_leaves_the_loaders_workers_to_their_parent(tmp_path, number):
+    """As a terminal's Ctrl-C and a scheduler's end do; resumed, the result is that of an undisturbed run."""
+    whole, _ = toy.run(tmp_path / "whole", workers=1, epochs=2)
+    process = start(tmp_path / "run", slow_steps(0.2) + "\nimport os; os.setsid()", 2, "workers=1")
+    wait_for(tmp_path / "run" / "args.json")
+    time.sleep(0.8)
+    os.killpg(process.pid, number)
+    error = finished(process, 128 + number)
+    assert "is saved, --resume goes on from there" in error
+    resumed, _ = toy.run(tmp_path / "run", workers=1, epochs=2, resume="")
+    assert resumed["test"]["overall"] == whole["test"]["overall"]
+
+
+def test_a_script_that_does_not_train_leaves_with_a_line():
+    code = "import time\nfrom imbalanced_regression import cli\ncli.guard(lambda: (print('on', flush=True), time.sleep(60)))"
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "on\n"
+    process.terminate()
+    assert finished(process, 143) == "-c: interrupted by SIGTERM\n"
+
+
+@pytest.mark.parametrize("fds_stats", ["second_pass", "streaming"])
+@pytest.mark.parametrize("steps", [None, 4], ids=["epochs", "steps"])
+def test_stopped_after_any_step_or_in_the_second_pass_it_ends_the_same(tmp_path, monkeypatch, fds_stats, steps):
+    changes = {"fds_stats": fds_stats, "steps": steps, "epochs": 3}
+    whole, model = toy.run(tmp_path / "whole", **changes)
+    asked = [0, 1]  # questions so far, and that which is answered with yes
+
+    def highest(self, number):
+        asked[0] += 1
+        return signal.SIGTERM if asked[0] == asked[1] else 0
+
+    monkeypatch.setattr(runtime.Runtime, "highest", highest)
+    stops = 0
+    while True:  # stopped at the 1st question, resumed and stopped at its 2nd, ...: everywhere, second pass included
+        asked = [0, 1 + stops % 5]
+        try:
+            parts, resumed = toy.run(tmp_path / "parts", **changes, resume="", model=toy.make_model(seed=stops))
+            break
+        except interrupt.Interrupted:
+            stops += 1
+    assert stops >= 3
+    assert whole["test"]["overall"] == parts["test"]["overall"]
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_sums_observed_by_several_add_up_as_if_observed_by_one():
+    """What an interrupted epoch of two processes leaves is taken up by one."""
+    random = np.random.default_rng(0)
+    z, y = torch.tensor(1e3 + 1e-2 * random.normal(size=(60, 3))), torch.tensor(random.integers(0, 8, 60))
+    whole, parts, one = FDS(3, 8), FDS(3, 8), FDS(3, 8)
+    whole.observe(z, y)
+    whole.finish_epoch(0)
+    for part in (slice(0, 25), slice(25, 60)):
+        one._sums = None
+        one.observe(z[part], y[part])
+        parts.add_observed(one.observed())
+    parts.finish_epoch(0)
+    torch.testing.assert_close(parts.running_mean, whole.running_mean, rtol=1e-7, atol=0)
+    torch.testing.assert_close(parts.running_var, whole.running_var, rtol=1e-4, atol=1e-12)
+    with pytest.raises(ValueError, match="sums: expected shapes"):
+        FDS(4, 8).add_observed(one.observed())
+
+
+def test_only_the_main_thread_listens():
+    heard = []
+    thread = threading.Thread(target=lambda: heard.append(interrupt.Listener().__enter__().heard))
+    thread.start()
+    thread.join()
+    assert heard == [0]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+# -- the disk ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_disk_that_fills_up_is_one_line_and_the_checkpoint_before_is_whole(tmp_path):
+    """By the system's limit on the length of a file: the same failing write as that of a full disk, for any user."""
+    toy.run(tmp_path / "run", epochs=1)
+    before = (tmp_path / "run" / checkpoint.LAST).read_bytes()
+    limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) // 2},) * 2)"
+    error = finished(start(tmp_path / "run", limit, flags='resume=""'), 2)
+    assert error.startswith("-c: error: [Errno 27] cannot write ")
+    assert error.endswith("File too large; the file before it is kept\n")
+    assert (tmp_path / "run" / checkpoint.LAST).read_bytes() == before
+    assert not list((tmp_path / "run").glob("*.part"))
+    finished(start(tmp_path / "run", flags='resume=""'), 0)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk of 256 KiB of its own; only a superuser can make one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    try:
+        made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", folder], capture_output=True).returncode == 0
+    except OSError:
+        made = False
+    if not made:
+        pytest.skip("no rights to mount a disk")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True)
+
+
+@pytest.mark.parametrize("room", [0, 2_000, 20_000])
+def test_a_full_disk_is_one_line_and_the_checkpoint_before_is_whole(disk, room):
+    """Not even the log fits, the log but not the events, or these but no checkpoint."""
+    toy.run(disk / "run", epochs=1)
+    before = (disk / "run" / checkpoint.LAST).read_bytes()
+    with open(disk / "filler", "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1024))
+        except OSError:
+            file.truncate(max(0, file.tell() // 4096 * 4096 - room // 4096 * 4096))
+    error = finished(start(disk / "run", flags='resume=""'), 2)
+    assert error.count("\n") == 1
+    assert "No space left on device" in error
+    assert (disk / "run" / checkpoint.LAST).read_bytes() == before
+    (disk / "filler").unlink()
+    finished(start(disk / "run", flags='resume=""'), 0)
+
+
+def test_a_read_only_disk_is_one_line(disk):
+    toy.run(disk / "run", epochs=1)
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    for name in ("run", "new"):
+        error = finished(start(disk / name, flags='resume=""'), 2)
+        assert error.count("\n") == 1
+        assert "Read-only file system" in error
+    assert checkpoint.load(disk / "run" / checkpoint.LAST)["epoch"] == 1
+
+
+def test_a_folder_deleted_under_the_run_is_one_line(tmp_path):
+    gone = "import shutil\nsave = checkpoint.save\ncheckpoint.save = lambda at, *a: (shutil.rmtree(at), save(at, *a))"
+    error = finished(start(tmp_path / "run", gone), 2)
+    assert error.count("\n") == 1
+    assert error.endswith("its folder has been deleted or moved\n")
+
+
+def test_a_folder_belongs_to_one_run_at_a_time_and_a_killed_one_lets_go(tmp_path):
+    first = start(tmp_path / "run", slow_steps(0.5), 9, "workers=1")
+    wait_for(tmp_path / "run" / "args.json")
+    for flags in ('resume=""', "overwrite=True"):
+        error = finished(start(tmp_path / "run", flags=flags), 2)
+        assert "another process is training in it; wait for it, or name another by --store_name" in error
+    first.kill()
+    first.communicate()
+    finished(start(tmp_path / "run", flags='resume=""'), 0)
+
+
+def test_resuming_says_when_the_number_of_processes_differs(tmp_path, caplog):
+    training = engine.Training(toy.make_model(), None, None, None, runtime.Runtime())
+    state = runtime.random_state(torch.device("cpu"))
+    with caplog.at_level("WARNING"):
+        training._take_up_within({"step": 2, "total": 1.0, "ranks": [{"random": state, "sums": []}] * 2})
+    assert "was begun by 2 processes and now there are 1" in caplog.text
+    assert training.within.step == 2
+    assert training.within.random is None
