@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -140,7 +141,8 @@ def figure(
     left, width = bins.edges[:-1], np.diff(bins.edges)
     fig = Figure(figsize=(9, 12.4 if examples else 6.4), layout="constrained")
     FigureCanvasAgg(fig)
-    upper, lower = fig.subfigures(2, 1, height_ratios=(6.4, 6)).tolist() if examples else (fig, None)
+    parts: Any = fig.subfigures(2, 1, height_ratios=(6.4, 6)) if examples else (fig, None)
+    upper, lower = parts
     top, bottom = upper.subplots(2, 1, sharex=True)
     fig.suptitle(title, fontsize=10)
 
