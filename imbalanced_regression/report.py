@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -129,12 +130,12 @@ def figure(
 ) -> bytes:
     """The picture of a run as PNG: training counts with the smoothed density over them; below, test MAE per bin by shot;
     below that, `examples` of dense labels: each image with its true and predicted label in one colour scale."""
-
     per_bin = metrics["per_bin"]
     left, width = bins.edges[:-1], np.diff(bins.edges)
     fig = new_figure(9, 12.4 if examples else 6.4)
     from matplotlib.patches import Patch  # now that it is known to be there
-    upper, lower = fig.subfigures(2, 1, height_ratios=(6.4, 6)) if examples else (fig, None)  # type: ignore[misc]
+    parts: Any = fig.subfigures(2, 1, height_ratios=(6.4, 6)) if examples else (fig, None)
+    upper, lower = parts
     top, bottom = upper.subplots(2, 1, sharex=True)
     fig.suptitle(title, fontsize=10)
 

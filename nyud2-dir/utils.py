@@ -46,7 +46,7 @@ SHOTS = np.array(["many" if b in _MANY else "medium" if b in _MEDIUM else "few" 
 
 
 def pixel_bins(depth: Tensor) -> Tensor:
-    """The bin of each pixel: depth in metres, at least 0, float32, any shape -> int32. The same bins as `BINS`, without a search."""
+    """The bin of each pixel: depth in metres, at least 0, float32, any shape -> int32. Bins as `BINS`, without a search."""
     return (depth * float(PER_METRE)).int().clamp_(max=BUCKET_NUM - 1)
 
 
