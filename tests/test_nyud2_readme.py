@@ -18,7 +18,8 @@ from PIL import Image
 
 NYU = ROOT / "nyud2-dir"
 SIZE = ["--height", "32", "--width", "44"]
-SMALL = [*SIZE, "--model", "resnet18", "--no_imagenet", "--epochs", "2", "--batch_size", "3", "--workers", "0", "--device", "cpu"]
+SMALL = [*SIZE, "--model", "resnet18", "--no_imagenet", "--epochs", "2", "--batch_size", "3", "--workers", "0",
+         "--device", "cpu"]
 SAMPLE = ["--scenes", "3", "--frames", "2", "--test", "4", *SIZE]
 SHUT = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
 
