@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,9 +23,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.data import DataLoader
 
 from . import checkpoint
-from .metrics import DepthMetrics
 from .model import Regressor
 from .runtime import Batches, Runtime, Shard, Splits, for_inference, log_to, make_loader, mix, progress, seed_all, unwrap
+
+if TYPE_CHECKING:
+    from .metrics import DepthMetrics
 
 logger = logging.getLogger(__name__)
 
