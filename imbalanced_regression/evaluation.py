@@ -6,14 +6,17 @@ The one idea: every sample is read once over all ranks, nothing is padded, and m
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from .metrics import DepthMetrics
 from .runtime import Runtime, Shard, for_inference, progress
+
+if TYPE_CHECKING:
+    from .metrics import DepthMetrics
 
 _PER_IMAGE = ("rmse", "l1", "bias", "count")
 

@@ -49,7 +49,7 @@ def test_a_run_leaves_its_files(trained):
     found = json.loads((run / "metrics.json").read_text())
     for group in ("overall", "many", "medium", "few"):
         assert {"rmse", "absrel", "log10", "l1", "delta1", "delta2", "delta3", "count"} <= found["test"][group].keys()
-    rows = list(csv.DictReader((run / "predictions.csv").open()))
+    rows = list(csv.DictReader((run / "predictions.csv").read_text().splitlines()))
     assert len(rows) == 4
     assert rows[0]["image"] == "nyu2_test/00000_colors.png"
     assert sum(int(row["count"]) for row in rows) == found["test"]["overall"]["count"]
