@@ -24,7 +24,7 @@ def parse_args():
     group = parser.add_argument_group("SHHS-DIR")
     group.add_argument("--epochs", type=int, default=80, help="passes over the training set")
     group.add_argument("--schedule", type=int, nargs="*", default=[60], help="epochs at which the rate falls to a tenth")
-    group.add_argument("--width", type=int, default=32, help="channels of the first convolution; the last has four times as many")
+    group.add_argument("--width", type=int, default=32, help="channels of the first convolution; the last has 4 times that")
     group.add_argument("--d_hid", type=int, default=256, help="size of the epochs' and the nights' vectors, and of the MLP")
     group.add_argument("--segment", type=int, default=2048, help="30-s epochs whose activations are held at a time")
     parser.set_defaults(optimizer="adam", model="cnn-rnn")
