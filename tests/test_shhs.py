@@ -136,7 +136,7 @@ TOKEN = "7-sEcReT"
 TABLE = "datasets/shhs2-dataset-0.21.0.csv"
 FILES = {
     TABLE: b"nsrrid,gh_s2\n", "datasets/shhs2-dataset-0.9.0.csv": b"old",
-    **{f"polysomnography/edfs/shhs2/shhs2-20000{i}.edf": bytes(range(256)) * (300 + i) for i in range(1, 5)},
+    **{f"polysomnography/edfs/shhs2/shhs2-20000{i}.edf": bytes(range(256)) * (3000 + i) for i in range(1, 5)},
 }
 
 
