@@ -1,157 +1,141 @@
-"""SHHS-DIR's data: visit-2 recordings and the data csv, from the National Sleep Research Resource, with a token.
+"""SHHS visit 2 from the National Sleep Research Resource: the EDF files and the table with the scores.
 
-    python download_shhs.py --token TOKEN            # or NSRR_TOKEN=TOKEN python download_shhs.py
-    python download_shhs.py --csv_only               # the csv alone
-    python download_shhs.py --limit 5                # the first five recordings, to look at
+    NSRR_TOKEN=... python download_shhs.py               into data/, some 2,650 nights, well above 100 GB
+    NSRR_TOKEN=... python download_shhs.py --limit 20    the table and the first 20 nights
+    python download_shhs.py                              without a token: how to get one
 
-About 2,650 recordings. Started again, it goes on where it stopped; sizes and, where the service tells them, MD5 sums are
-checked. The token is in no log and no file.
-Reference: Quan et al. 1997, "The Sleep Heart Health Study"; Zhang et al. 2018, "The National Sleep Research Resource".
+A file appears under its name only once its size and md5 are right; the same command goes on where an earlier one stopped.
+The token is sent to the service alone, and stands in no file, message or log line.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import re
-import time
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from pathlib import Path, PurePosixPath
+import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote, urlencode
 
 from imbalanced_regression.cli import ArgumentParser, check_least, guard
 from imbalanced_regression.download import download
 
-logger = logging.getLogger(__name__)
-
 HERE = Path(__file__).resolve().parent
-URL, CLIENT = "https://sleepdata.org", "imbalanced-regression"
-EDFS, TABLES = "polysomnography/edfs/shhs2", "datasets"
+URL = "https://sleepdata.org"
 HOW = (
-    "1. make an account on https://sleepdata.org; 2. ask for access to SHHS at https://sleepdata.org/datasets/shhs and sign "
-    "the agreement; 3. once it is granted, copy your token from https://sleepdata.org/dashboard; "
-    "4. pass it by --token TOKEN, or as the environment variable NSRR_TOKEN"
+    "no token. 1. Make an account at https://sleepdata.org. 2. Ask for the data at https://sleepdata.org/datasets/shhs "
+    "(Request Data Access) and wait for the approval by e-mail. 3. Copy the token from https://sleepdata.org/dashboard. "
+    "4. Run NSRR_TOKEN=<token> python download_shhs.py"
 )
-TRIES, PATIENCE = 4, 60  # of a listing; seconds
+EDFS, TABLES = "polysomnography/edfs/shhs2", "datasets"
+log = logging.getLogger("download_shhs")
 
 
-class Entry(NamedTuple):
-    """A file of the service: its path there, its bytes, and its MD5 sum where one is told."""
+class File(NamedTuple):
+    """A file of the service: its path there and here, bytes, and md5 (None: not told)."""
 
     path: str
-    size: int | None
+    size: int
     md5: str | None
 
 
-def list_files(url: str, token: str, path: str, pause: float = 2.0) -> list[Entry]:
-    """The files in a folder of the data set.
-
-    Raises ValueError for a token that is refused or an unexpected answer, OSError where the service does not answer.
-    No message has the token: the address, in which it stands, is never quoted.
-    """
-    import requests
-
-    where, reason = f"{url}/api/v1/datasets/shhs/files.json", ""
-    for again in range(TRIES):
-        if again:
-            time.sleep(pause * 2**again)
-        try:
-            answer = requests.get(where, params={"path": path, "auth_token": token}, timeout=PATIENCE)
-        except requests.RequestException as error:
-            reason = type(error).__name__
-            continue
-        if answer.status_code >= 500 or answer.status_code == 429:
-            reason = f"it answered {answer.status_code}"
-            continue
-        if answer.status_code in (401, 403, 404):
-            raise ValueError(f"--token: {url} does not let it read {path} ({answer.status_code}); to get a token: {HOW}")
-        try:
-            entries = answer.json()
-            found = [
-                Entry(str(e["full_path"]), e.get("file_size"), e.get("file_checksum_md5") or None)
-                for e in entries if e.get("is_file", True)
-            ]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            said = f"answered with something else than a list of files ({answer.status_code})"
-            raise ValueError(f"--url: {where} {said}") from None
-        if not found:
-            raise ValueError(f"--token: {url} shows no file in {path}; the access may not be granted yet; {HOW}")
-        for entry in found:
-            parts = PurePosixPath(entry.path).parts
-            if entry.path.startswith("/") or ".." in parts or "\\" in entry.path:
-                raise ValueError(f"--url: {url} lists an unsafe path: {entry.path!r}")
-        return found
-    raise OSError(f"{url} could not be asked for {path}: {reason}; try again later")
+def ask(base: str, where: str, token: str, **query: str):
+    """The service's JSON answer to `where`."""
+    with tempfile.TemporaryDirectory() as folder:
+        address = f"{base}/api/v1/{where}?{urlencode({**query, 'auth_token': token})}"
+        text = download(address, Path(folder) / "answer.json", secret=token, progress=False).read_bytes()
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise ValueError(f"{base}/api/v1/{where}: the answer is no JSON; is --url the service's address?") from None
 
 
-def fetch(entry: Entry, url: str, token: str, folder: Path, progress: bool = False) -> Path:
-    """One file, verified, resumed where it broke off."""
-    path = folder / entry.path
-    known = path.exists()
-    address = f"{url}/datasets/shhs/files/a/{token}/m/{CLIENT}/{entry.path}"
-    download(address, path, size=entry.size, secret=token, progress=progress)
-    if entry.md5 and not known:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "md5").hexdigest() if hasattr(hashlib, "file_digest") else \
-                hashlib.md5(file.read()).hexdigest()  # noqa: S324  # the service tells no other sum
-        if found != entry.md5:
-            path.unlink()
-            raise ValueError(f"{path} has MD5 {found}, not {entry.md5}; it was deleted, start again")
-    return path
+def list_files(base: str, folder: str, name: str, token: str) -> list[File]:
+    """The files in `folder` whose names match `name`, sorted; nothing the service says leads outside the folder."""
+    entries = ask(base, "datasets/shhs/files.json", token, path=folder)
+    if not isinstance(entries, list):
+        raise ValueError(f"{base}: expected a list of files in {folder}, found {type(entries).__name__}")
+    files = []
+    for entry in entries:
+        if entry.get("is_file") and re.fullmatch(name, str(entry.get("file_name"))):
+            files.append(File(f"{folder}/{entry['file_name']}", int(entry["file_size"]), entry.get("file_checksum_md5")))
+    if not files:
+        raise ValueError(f"{base}: no {name} in {folder}; has your request for SHHS been approved?")
+    return sorted(files)
+
+
+def fetch(base: str, file: File, folder: Path, token: str) -> None:
+    """One file, verified."""
+    path = folder / file.path
+    if path.exists() and path.stat().st_size == file.size:
+        return
+    arrived = path.with_name(path.name + ".unchecked.part")  # not the final name: the md5 comes first
+    address = f"{base}/datasets/shhs/files/m/browser/{quote(file.path)}?{urlencode({'auth_token': token})}"
+    download(address, arrived, size=file.size, secret=token, progress=False)
+    if file.md5:
+        with arrived.open("rb") as content:
+            found = hashlib.file_digest(content, "md5").hexdigest() if hasattr(hashlib, "file_digest") else _md5(content)
+        if found != file.md5.lower():
+            arrived.unlink()
+            raise ValueError(f"{file.path}: its md5 is {found}, expected {file.md5}; nothing was kept")
+    os.replace(arrived, path)
+
+
+def _md5(content) -> str:
+    digest = hashlib.md5()
+    while block := content.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--token", default=None, help="of sleepdata.org; default: the environment variable NSRR_TOKEN")
+    parser.add_argument("--token", default="", help="of sleepdata.org; better NSRR_TOKEN, which no list of processes shows")
     parser.add_argument("--data_dir", type=Path, default=HERE / "data", help="folder to write to")
     parser.add_argument("--url", default=URL, help="address of the service, for a mirror")
+    parser.add_argument("--limit", type=int, default=None, help="nights to fetch at most")
     parser.add_argument("--workers", type=int, default=4, help="files fetched at a time")
-    parser.add_argument("--csv_only", action="store_true", help="fetch the data csv alone")
-    parser.add_argument("--limit", type=int, default=None, help="fetch only so many recordings")
     args = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    check_least(args, workers=1, limit=1)
-    token = (args.token or os.environ.get("NSRR_TOKEN") or "").strip()
+    check_least(args, limit=1, workers=1)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("imbalanced_regression.download").setLevel(logging.WARNING)
+    token = (args.token or os.environ.get("NSRR_TOKEN", "")).strip()
     if not token:
-        raise ValueError(f"--token: none was given. {HOW}")
-    if not re.fullmatch(r"[\w.~-]+", token):
-        raise ValueError("--token: it holds characters that no token has; copy it from https://sleepdata.org/dashboard")
-    url = args.url.rstrip("/")
+        raise ValueError(HOW)
+    base = args.url.rstrip("/")
+    profile = ask(base, "account/profile.json", token)
+    if not isinstance(profile, dict) or not profile.get("authenticated"):
+        raise ValueError("the service does not accept the token; copy it again from https://sleepdata.org/dashboard")
 
-    tables = [e for e in list_files(url, token, TABLES) if re.fullmatch(r".*/?shhs2-dataset-[\d.]+\w*\.csv", e.path)]
-    if not tables:
-        raise ValueError(f"--url: {url} lists no {TABLES}/shhs2-dataset-*.csv")
-    print(fetch(max(tables, key=lambda e: e.path), url, token, args.data_dir))
-    if args.csv_only:
-        return
-    nights = sorted(e for e in list_files(url, token, EDFS) if e.path.lower().endswith(".edf"))[: args.limit]
-    fetch_all(nights, partial(fetch, url=url, token=token, folder=args.data_dir), args.workers)
-    print(f"{args.data_dir}: {len(nights)} recordings; now python preprocess_shhs.py --data_dir {args.data_dir}")
-
-
-def fetch_all(entries: list[Entry], fetch_one, workers: int) -> None:
-    """Fetch in parallel with a progress bar; all others are finished before a failure is reported."""
-    from tqdm import tqdm
-
-    failed: list[tuple[str, Exception]] = []
-
-    def one(entry: Entry) -> int:
+    tables = list_files(base, TABLES, r"shhs2-dataset-[\d.]+\.csv", token)
+    table = max(tables, key=lambda file: [int(n) for n in re.findall(r"\d+", file.path)])
+    files = [table, *list_files(base, EDFS, r"shhs2-\d+\.edf", token)[: args.limit]]
+    total = sum(file.size for file in files)
+    log.info("%d files, %.1f GB", len(files), total / 1e9)
+    failed, here = [], 0
+    with ThreadPoolExecutor(args.workers) as pool:
+        jobs = {pool.submit(fetch, base, file, args.data_dir, token): file for file in files}
         try:
-            fetch_one(entry)
-        except (ValueError, OSError) as error:
-            failed.append((entry.path, error))
-        return entry.size or 0
-
-    total = sum(entry.size or 0 for entry in entries)
-    bar = tqdm(total=total, unit="B", unit_scale=True, desc="recordings", disable=None)
-    with ThreadPoolExecutor(workers) as pool, bar:
-        for size in pool.map(one, entries):
-            bar.update(size)
+            for done, job in enumerate(as_completed(jobs), start=1):
+                file, error = jobs[job], job.exception()
+                if error is None:
+                    here += file.size
+                elif isinstance(error, (ValueError, OSError)):
+                    failed.append(file)
+                    log.warning("%s: %s", file.path, error)
+                else:
+                    raise error
+                if done % 20 == 0 or done == len(files):
+                    log.info("%d of %d files, %.2f of %.2f GB", done, len(files), here / 1e9, total / 1e9)
+        finally:
+            pool.shutdown(cancel_futures=True)
     if failed:
-        path, error = failed[0]
-        raise OSError(f"{len(failed)} of {len(entries)} files failed, the first {path}: {error}; start again to go on")
+        raise OSError(f"{len(failed)} of {len(files)} files are missing ({failed[0].path}, ...); run the same command again")
+    print(f"{args.data_dir} is complete: {table.path} and {len(files) - 1} nights")
 
 
 if __name__ == "__main__":

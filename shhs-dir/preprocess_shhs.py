@@ -1,23 +1,25 @@
-"""SHHS's files as delivered -> one file of 30-second epochs per night, and shhs.csv with the split.
+"""EDF files of whole nights -> nights/<nsrrid>.npz at common rates, and shhs.csv with the columns nsrrid, gh, split.
 
-    python preprocess_shhs.py                        # data/polysomnography/..., data/datasets/... -> data/nights, data/shhs.csv
+    python preprocess_shhs.py --workers 8                    data/polysomnography/edfs/shhs2 and data/datasets -> data
     python preprocess_shhs.py --data_dir sample --cap 4
-    python preprocess_shhs.py --plot 200077          # draws a night's channels: 200077.png
+    python preprocess_shhs.py --plot 200077                  draw a night instead (its number, or an EDF file)
 
-Nights run in parallel; started again, it goes on with those not done. A night that cannot be read is left out, with its
-reason in skipped.csv. The score's zero, which the release sets to missing, is recovered from the raw sum.
+A night that cannot be used is reported, listed in skipped.csv with the reason, and left out; a second run does only what is
+missing. Rates: EEG and ECG 64 Hz, which keeps spindles and the R peaks; breathing 8 Hz, the lower of the two recorded.
 """
 
 from __future__ import annotations
 
 import csv
-import io
+import json
 import logging
 import os
 import random
+import re
 import warnings
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter, defaultdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from fractions import Fraction
 from functools import partial
 from multiprocessing import get_context
@@ -25,261 +27,255 @@ from pathlib import Path
 
 import numpy as np
 
-from imbalanced_regression.cli import ArgumentParser, check_least, guard
-from imbalanced_regression.files import write as write_whole
-
-logger = logging.getLogger(__name__)
+from imbalanced_regression.cli import ArgumentParser, check_above_0, check_least, guard
 
 HERE = Path(__file__).resolve().parent
-EDFS, TABLES = Path("polysomnography/edfs/shhs2"), Path("datasets")
-SECONDS = 30  # the length of a scored epoch
-# spindles end at 16 Hz; heart beats want 8 ms; breaths take seconds
-RATES = {"eeg": 64, "ecg": 128, "breathing": 8}
-# what files call a channel, in capitals and without spaces -> what it is
-LABELS = {
-    "EEG": "eeg", "C4-A1": "eeg", "EEG(C4-A1)": "eeg", "ECG": "ecg", "EKG": "ecg",
-    "AIRFLOW": "airflow", "NEWAIR": "airflow", "NEWA/F": "airflow",
-    "THORRES": "thorax", "THOR": "thorax", "ABDORES": "abdomen", "ABDO": "abdomen",
+log = logging.getLogger("preprocess_shhs")
+
+EDFS, TABLES = "polysomnography/edfs/shhs2", "datasets/shhs2-dataset-*.csv"
+EPOCH = 30  # seconds
+CLIP = 20.0  # of the interquartile range: far above R peaks, below what a lost electrode gives
+LEAST_EPOCHS = 4
+
+# labels without case and spaces, the one to prefer first: a spare sensor where the first is missing or flat
+CHANNELS = {
+    "eeg": (64, ("eeg", "eeg(sec)", "eeg2", "eegsec")),
+    "ecg": (64, ("ecg", "ekg", "ecg1")),
+    "airflow": (8, ("airflow", "newair", "newa/f", "newairflow")),
+    "thorax": (8, ("thorres", "thor", "thorax", "chest")),
+    "abdomen": (8, ("abdores", "abdo", "abdomen", "abd")),
 }
-CHANNELS = {"eeg": ("eeg",), "ecg": ("ecg",), "breathing": ("airflow", "thorax", "abdomen")}
-LARGEST = 10.0  # in robust standard deviations; beyond it is movement or a loose electrode
-GRID, RAW_OF_ZERO = 5, 5  # step of the score; the raw sum of the answers that makes the score 0
+BREATHING = ("airflow", "thorax", "abdomen")
 
 
-# -- one night ---------------------------------------------------------------------------------------------------------
+def read_night(path: Path, hours: float, fill_missing: bool = False) -> dict[str, np.ndarray]:
+    """An EDF file -> {"eeg": (T, 1, 1920), "ecg": (T, 1, 1920), "breathing": (T, 3, 240)} float16, T epochs of 30 s.
 
+    Every channel is resampled to its common rate, less its median, over its interquartile range, within -20..20; of a
+    night longer than `hours` the beginning is kept.
 
-def read_night(path: Path, hours: float) -> dict[str, np.ndarray]:
-    """An EDF -> {signal: (T, C, n) float16}: T 30-second epochs of n = 30 x rate samples, robustly normalised.
-
-    Raises ValueError with the reason for a night that cannot be used.
+    Raises ValueError with the reason why the night cannot be used: no EDF, a channel missing or flat (zeros with
+    `fill_missing`, unless all are), or too short.
     """
     from edfio import read_edf
+    from scipy.signal import resample_poly
 
     if path.stat().st_size == 0:
         raise ValueError("the file is empty")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of truncated last records and start dates of 00.00.00, normal here
-        try:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # edfio tells of a last record cut short, which is normal here
             edf = read_edf(path, lazy_load_data=True)
             signals = list(edf.signals)
-        except Exception as error:  # a damaged header makes the reader raise nearly anything
-            raise ValueError(f"is no EDF that can be read ({type(error).__name__}: {error})") from None
-        by_name = {}
-        for signal in signals:
-            name = LABELS.get("".join(signal.label.upper().split()))
-            if name is not None and name not in by_name:  # the first of several, as EEG before EEG(sec)
-                by_name[name] = signal
-        wanted = [name for names in CHANNELS.values() for name in names]
-        missing = [name for name in wanted if name not in by_name]
-        if missing:
-            raise ValueError(f"has no channel {missing[0]}; it has {', '.join(signal.label for signal in signals)}")
-        channels = {}
-        for signal, names in CHANNELS.items():
-            for name in names:
-                try:
-                    data, rate = by_name[name].data, by_name[name].sampling_frequency
-                except Exception as error:
-                    raise ValueError(f"channel {name} cannot be read ({type(error).__name__}: {error})") from None
-                channels[name] = normalise(resample(data, rate, RATES[signal]), name)
-    epochs = min(len(channels[name]) // (SECONDS * RATES[signal]) for signal, names in CHANNELS.items() for name in names)
-    epochs = min(epochs, int(hours * 3600 / SECONDS))
-    if epochs < 1:
-        raise ValueError(f"is shorter than {SECONDS} seconds")
+    except (ValueError, IndexError, KeyError, TypeError, AssertionError) as error:
+        raise ValueError(f"no readable EDF file ({type(error).__name__}: {error})") from None
+    named = defaultdict(list)
+    for signal in signals:
+        named["".join(signal.label.split()).casefold()].append(signal)
 
-    def cut(name: str, rate: int) -> np.ndarray:
-        return channels[name][: epochs * SECONDS * rate].reshape(epochs, SECONDS * rate).astype(np.float16)
+    found, unusable = {}, []
+    for name, (rate, labels) in CHANNELS.items():
+        candidates = [signal for label in labels for signal in named[label]]
+        for signal in candidates:
+            data = signal.data[: int(hours * 3600 * signal.sampling_frequency)].astype(np.float32)
+            ratio = Fraction(rate / signal.sampling_frequency).limit_denominator(1000)
+            low, middle, high = np.percentile(data, (25, 50, 75)) if len(data) else (0, 0, 0)
+            if high > low:
+                data = resample_poly((data - middle) / (high - low), ratio.numerator, ratio.denominator)
+                found[name] = np.clip(data, -CLIP, CLIP)
+                break
+        else:
+            unusable.append(f"{name} {'is flat' if candidates else 'is missing'}")
+    if unusable and not (fill_missing and found):
+        have = ", ".join(signal.label for signal in signals) or "none"
+        raise ValueError(f"{'; '.join(unusable)} (channels: {have})")
+    epochs = min(len(data) // (EPOCH * CHANNELS[name][0]) for name, data in found.items())
+    if epochs < LEAST_EPOCHS:
+        raise ValueError(f"it holds {epochs} epochs of {EPOCH} s, expected at least {LEAST_EPOCHS}")
 
-    return {s: np.stack([cut(name, RATES[s]) for name in names], axis=1) for s, names in CHANNELS.items()}
+    def cut(name: str) -> np.ndarray:
+        size = EPOCH * CHANNELS[name][0]
+        data = found.get(name, np.zeros(epochs * size, np.float32))
+        return data[: epochs * size].reshape(epochs, size).astype(np.float16)
 
-
-def resample(data: np.ndarray, rate: float, wanted: int) -> np.ndarray:
-    """(n,) at `rate` Hz -> float32 at `wanted` Hz, low-passed where needed."""
-    from scipy.signal import resample_poly
-
-    ratio = Fraction(wanted / rate).limit_denominator(1000)
-    data = np.asarray(data, dtype=np.float32)
-    return data if ratio == 1 else resample_poly(data, ratio.numerator, ratio.denominator).astype(np.float32)
+    return {
+        "eeg": cut("eeg")[:, None], "ecg": cut("ecg")[:, None], "breathing": np.stack([cut(name) for name in BREATHING], 1)
+    }
 
 
-def normalise(data: np.ndarray, name: str) -> np.ndarray:
-    """Median 0 and quartiles as those of N(0, 1), cut at +-10. Raises ValueError for a channel that is flat or not finite."""
-    if len(data) == 0 or not np.isfinite(data).all():
-        raise ValueError(f"channel {name} is empty or not finite")
-    low, middle, high = np.quantile(data, [0.25, 0.5, 0.75])
-    spread = (high - low) / 1.349
-    if not spread > 0:  # an ECG may rest on its baseline for half the time
-        spread = data.std()
-    if not spread > 0:
-        raise ValueError(f"channel {name} is flat")
-    return np.clip((data - middle) / spread, -LARGEST, LARGEST)
-
-
-def make_night(job: tuple[int, Path, Path], hours: float) -> tuple[int, str | None]:
-    """Make one night's file; returns its number, and the reason where it cannot be used. A full disk is raised."""
-    number, edf, out = job
+def convert(path: Path, out: Path, *, hours: float, fill_missing: bool) -> str | None:
+    """One night into its file; the reason, if it cannot be used. What carries the final name is whole."""
+    part = out.with_name(out.name + f".{os.getpid()}.part")
     try:
-        night = read_night(edf, hours)
-    except (ValueError, OSError) as error:
-        return number, " ".join(str(error).split())
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **night)
-    write_whole(out, buffer.getvalue())
-    return number, None
+        night = read_night(path, hours, fill_missing)
+        with part.open("wb") as file:
+            np.savez_compressed(file, **night)
+        os.replace(part, out)
+    except (ValueError, EOFError) as error:
+        return " ".join(str(error).split())
+    except FileNotFoundError as error:
+        return str(error)
+    finally:
+        part.unlink(missing_ok=True)
+    return None
 
 
-# -- scores and the split ----------------------------------------------------------------------------------------------
-
-
-def read_scores(table: Path) -> dict[int, float]:
-    """nsrrid -> score 0..100, from the provider's csv; persons without a score are left out.
-
-    Raises ValueError naming file and line.
-    """
-    rows = list(csv.reader(table.read_text(encoding="latin-1").splitlines()))
-    header = [name.strip().lower() for name in rows[0]] if rows else []
-    for name in ("nsrrid", "gh_s2", "rawgh_s2"):
-        if name not in header:
-            raise ValueError(f"{table}: line 1: no column {name!r} in the header")
-    at = [header.index(name) for name in ("nsrrid", "gh_s2", "rawgh_s2")]
+def read_scores(folder: Path) -> dict[int, float]:
+    """nsrrid -> general health 0..100 of the newest table; the release leaves out scores of 0, which rawgh_s2 = 5 tells."""
+    tables = sorted(folder.glob(TABLES), key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
+    if not tables:
+        raise ValueError(f"--data_dir: no {TABLES} in {folder}; run python download_shhs.py, or python make_sample.py")
     scores = {}
-    for line, row in enumerate(rows[1:], start=2):
-        if not row:
-            continue
-        try:
-            number, score, raw = (float(row[i]) if row[i].strip() else None for i in at)
-        except (ValueError, IndexError):
-            raise ValueError(f"{table}: line {line}: nsrrid, gh_s2 and rawgh_s2 must be numbers or empty") from None
-        if number is None:
-            raise ValueError(f"{table}: line {line}: nsrrid is empty")
-        if score is None and raw == RAW_OF_ZERO:
-            score = 0.0  # the release sets scores up to 0 to missing
-        if score is None:
-            continue
-        if not 0 <= score <= 100:
-            raise ValueError(f"{table}: line {line}: gh_s2: {score:g} lies outside 0..100")
-        scores[int(number)] = score
+    with tables[-1].open(encoding="latin-1", newline="") as file:
+        rows = csv.DictReader(file)
+        names = {name.strip().lstrip("ï»¿").lower(): name for name in rows.fieldnames or []}
+        for need in ("nsrrid", "gh_s2", "rawgh_s2"):
+            if need not in names:
+                raise ValueError(f"{tables[-1]}: no column {need!r}")
+        for number, row in enumerate(rows, start=2):
+            score, raw = (_number(row[names[name]]) for name in ("gh_s2", "rawgh_s2"))
+            score = 0.0 if raw == 5 else score
+            if score is None:
+                continue
+            night = _number(row[names["nsrrid"]])
+            if night is None or not 0 <= score <= 100:
+                raise ValueError(f"{tables[-1]}: row {number}: nsrrid {night}, score {score:g}: expected one in 0..100")
+            scores[int(night)] = score
     return scores
 
 
-def split(scores: dict[int, float], cap: int, seed: int) -> dict[int, str]:
-    """nsrrid -> train, val or test: of each score min(count // 3, cap) to val and as many to test, drawn with `seed`."""
-    chance = random.Random(seed)
-    result = {}
-    for bin_ in sorted({round(score / GRID) for score in scores.values()}):
-        numbers = sorted(number for number, score in scores.items() if round(score / GRID) == bin_)
-        chance.shuffle(numbers)
-        k = min(len(numbers) // 3, cap)
-        for i, number in enumerate(numbers):
-            result[number] = "val" if i < k else "test" if i < 2 * k else "train"
-    return result
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
 
 
-def _csv(rows) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
+def split_nights(scores: dict[int, float], cap: int, seed: int) -> dict[int, str]:
+    """nsrrid -> split: of each score's nights, shuffled, k = min(count // 3, cap) to val, the next k to test, as for ages."""
+    groups = defaultdict(list)
+    for night in sorted(scores):
+        groups[round(scores[night] / 5)].append(night)
+    shuffle, split = random.Random(seed).shuffle, {}
+    for group in sorted(groups):
+        nights = groups[group]
+        shuffle(nights)
+        k = min(len(nights) // 3, cap)
+        split.update({night: "val" if i < k else "test" if i < 2 * k else "train" for i, night in enumerate(nights)})
+    return split
 
 
-# -- the picture -------------------------------------------------------------------------------------------------------
+def write_table(path: Path, header: list[str], rows: list[list]) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    os.replace(part, path)
 
 
-def plot(path: Path, out: Path, hours: float) -> None:
-    """Draw a night: 30 seconds of every channel from its middle above the whole night, as the model gets it."""
-    from imbalanced_regression.drawing import BAR, LINE, new_figure, png
+def plot(night: dict[str, np.ndarray], title: str, out: Path) -> None:
+    """The channels of a night, whole (each epoch's range) and a minute of its middle, to a PNG."""
+    from matplotlib.figure import Figure
 
-    night = read_night(path, hours)
-    names = [(signal, i, name) for signal, channels in CHANNELS.items() for i, name in enumerate(channels)]
-    fig = new_figure(11, 9)
-    axes = fig.subplots(len(names), 2, width_ratios=(3, 2))
-    middle = len(night["eeg"]) // 2
-    for (signal, i, name), (whole, zoom) in zip(names, axes):
-        rate, data = RATES[signal], night[signal][:, i].astype(np.float32)
-        hour = (np.arange(len(data)) + 0.5) * SECONDS / 3600
-        low, high = np.quantile(data, [0.02, 0.98], axis=1)
-        whole.fill_between(hour, low, high, color=BAR, lw=0)
-        whole.axvline(hour[middle], color=LINE, lw=0.8)
+    rows = {"EEG": night["eeg"][:, 0], "ECG": night["ecg"][:, 0]}
+    rows.update({name: night["breathing"][:, i] for i, name in enumerate(BREATHING)})
+    figure = Figure(figsize=(13, 8), layout="constrained")
+    axes = figure.subplots(len(rows), 2, sharex="col", width_ratios=(2, 3))
+    for (whole, minute), (name, data) in zip(axes, rows.items()):
+        data = data.astype(np.float32)
+        middle = max(len(data) // 2 - 1, 0)
+        hours = np.arange(len(data)) * EPOCH / 3600
+        for low, high, shade in ((0, 100, "#c9dbe6"), (5, 95, "#7aa6c2"), (25, 75, "#33658a")):
+            whole.fill_between(hours, *np.percentile(data, (low, high), axis=1), color=shade, lw=0)
+        piece = data[middle : middle + 2].ravel()
+        minute.plot(np.linspace(0, EPOCH * len(data[middle : middle + 2]), len(piece)), piece, color="#33658a", lw=0.6)
         whole.set_ylabel(name)
-        zoom.plot(np.arange(SECONDS * rate) / rate, data[middle], color=LINE, lw=0.6)
-    axes[0, 0].set_title("the night: 2 % to 98 % of every 30 s, in robust standard deviations", fontsize=10)
-    axes[0, 1].set_title("30 s at the red line", fontsize=10)
-    axes[-1, 0].set_xlabel("hours")
-    axes[-1, 1].set_xlabel("seconds")
-    fig.suptitle(path.name, fontsize=10)
-    write_whole(out, png(fig))
-
-
-# -- the script --------------------------------------------------------------------------------------------------------
+    axes[-1, 0].set_xlabel("hours (range of each epoch; darker: 5-95 %, 25-75 %)")
+    axes[-1, 1].set_xlabel(f"seconds from {middle * EPOCH / 3600:.2f} h")
+    figure.suptitle(f"{title}: {len(night['eeg'])} epochs of 30 s, in interquartile ranges")
+    figure.savefig(out, dpi=90)
 
 
 def main() -> None:
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--data_dir", type=Path, default=HERE / "data", help="folder with the provider's layout")
-    parser.add_argument("--table", type=Path, help="the csv of visit 2; default: datasets/shhs2-dataset-*.csv, the newest")
-    parser.add_argument("--hours", type=float, default=8, help="longer nights are cut to this")
-    parser.add_argument("--cap", type=int, default=25, help="nights of a score in val, and in test, at most")
-    parser.add_argument("--seed", type=int, default=666, help="of the split")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--overwrite", action="store_true", help="make nights again that are there")
-    parser.add_argument("--plot", metavar="NSRRID", help="only draw this night (its number, or an EDF file)")
+    parser.add_argument("--data_dir", type=Path, default=HERE / "data", help="where the provider's folders lie; written to too")
+    parser.add_argument("--hours", type=float, default=8, help="of a longer night the beginning is kept")
+    parser.add_argument("--cap", type=int, default=25, help="nights of each score in val, and in test, at most")
+    parser.add_argument("--seed", type=int, default=0, help="of the split")
+    parser.add_argument("--fill_missing", action="store_true", help="zeros for a missing or flat channel, not skipped nights")
+    parser.add_argument("--overwrite", action="store_true", help="do finished nights again")
+    parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 8), help="processes; each takes up to 1 GB")
+    parser.add_argument("--plot", metavar="NSRRID|FILE", help="draw this night to <nsrrid>.png, and do nothing else")
     args = parser.parse_args()
+    check_least(args, cap=0, seed=0, workers=1)
+    check_above_0(args, "hours")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    check_least(args, cap=1, seed=0, workers=1)
-    if not args.hours > 0:
-        raise ValueError(f"--hours: expected a number above 0, found {args.hours:g}")
+    nights = args.data_dir / "nights"
     if args.plot:
-        path = Path(args.plot)
-        path = path if path.suffix.lower() == ".edf" else args.data_dir / EDFS / f"shhs2-{args.plot}.edf"
-        if not path.is_file():
-            raise ValueError(f"--plot: there is no {path}")
-        try:
-            plot(path, Path(path.stem + ".png"), args.hours)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
-        print(f"{path.stem}.png")
+        if args.plot.isdigit():
+            file = nights / f"{args.plot}.npz"
+            if not file.is_file():
+                raise ValueError(f"--plot: no {file}; run this script without --plot first, or pass an EDF file")
+            with np.load(file) as stored:
+                night = dict(stored)
+        else:
+            file = Path(args.plot)
+            night = read_night(file, args.hours, args.fill_missing)
+        plot(night, file.stem, Path(f"{file.stem}.png"))
+        print(f"{file.stem}.png")
         return
 
-    tables = [args.table] if args.table else sorted((args.data_dir / TABLES).glob("shhs2-dataset-*.csv"))
-    if not tables or not tables[-1].is_file():
-        raise ValueError(f"--data_dir: no {TABLES}/shhs2-dataset-*.csv in {args.data_dir}; run python download_shhs.py, "
-                         "or python make_sample.py and pass --data_dir sample")
-    scores = read_scores(tables[-1])
-    paths = {number: args.data_dir / EDFS / f"shhs2-{number}.edf" for number in scores}
-    absent = [number for number, path in paths.items() if not path.is_file()]
-    if len(absent) == len(paths):
-        raise ValueError(f"--data_dir: none of the {len(paths)} nights of {tables[-1]} lies in {args.data_dir / EDFS}")
-    if absent:
-        logger.info("%d persons with a score have no recording and are left out", len(absent))
-    skipped = make_nights({n: p for n, p in paths.items() if p.is_file()}, args.data_dir / "nights", args)
-    done = {number: scores[number] for number in scores if (args.data_dir / "nights" / f"{number}.npz").is_file()}
-    splits = split(done, args.cap, args.seed)
-    write_whole(args.data_dir / "skipped.csv", _csv([("nsrrid", "reason"), *sorted(skipped.items())]))
-    rows = [("nsrrid", "gh", "split"), *((number, f"{done[number]:g}", splits[number]) for number in sorted(done))]
-    write_whole(args.data_dir / "shhs.csv", _csv(rows))
-    sizes = {name: list(splits.values()).count(name) for name in ("train", "val", "test")}
-    print(f"{args.data_dir / 'shhs.csv'}: {sizes}, {len(skipped)} nights skipped")
-
-
-def make_nights(paths: dict[int, Path], folder: Path, args) -> dict[int, str]:
-    """Make every night that is not there yet; number -> reason of those that cannot be."""
-    from tqdm import tqdm
-
-    folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("*.part"):  # by a process that was killed while writing
+    scores = read_scores(args.data_dir)
+    edfs = {int(path.stem.split("-")[1]): path for path in sorted((args.data_dir / EDFS).glob("shhs2-*.edf"))}
+    if not edfs:
+        raise ValueError(f"--data_dir: no shhs2-*.edf in {args.data_dir / EDFS}; run python download_shhs.py")
+    nights.mkdir(exist_ok=True)
+    settings = nights / "settings.json"
+    now = json.dumps({"hours": args.hours, "rates": {name: rate for name, (rate, _) in CHANNELS.items()}})
+    if settings.exists() and settings.read_text() != now and not args.overwrite:
+        raise ValueError(f"--hours: {nights} was made with {settings.read_text()}, now {now}; --overwrite makes it anew")
+    if args.overwrite:
+        for old in nights.glob("*.npz"):
+            old.unlink()
+    for left in nights.glob("*.part"):  # of a run that was killed
         left.unlink()
-    jobs = [(number, path, folder / f"{number}.npz") for number, path in sorted(paths.items())]
-    jobs = [job for job in jobs if args.overwrite or not job[2].is_file()]
-    if len(jobs) < len(paths):
-        logger.info("%d nights are there already", len(paths) - len(jobs))
+    settings.write_text(now)
+
+    wanted = [night for night in edfs if night in scores]
+    todo = [night for night in wanted if not (nights / f"{night}.npz").exists()]
+    log.info("%d EDF files, %d with a score, %d to do", len(edfs), len(wanted), len(todo))
     skipped = {}
-    make: Callable = partial(make_night, hours=args.hours)
-    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        results = map(make, jobs) if args.workers == 1 else pool.map(make, jobs)
-        for number, reason in tqdm(results, total=len(jobs), desc="nights", disable=None):
-            if reason is not None:
-                logger.warning("night %d is skipped: %s", number, reason)
-                skipped[number] = reason
-    return skipped
+    work = partial(convert, hours=args.hours, fill_missing=args.fill_missing)
+    for done, (night, reason) in enumerate(_each(work, edfs, todo, nights, args.workers), start=1):
+        if reason:
+            skipped[night] = reason
+            log.warning("%s skipped: %s", edfs[night].name, reason)
+        if done % 100 == 0 or done == len(todo):
+            log.info("%d of %d nights", done, len(todo))
+    write_table(args.data_dir / "skipped.csv", ["nsrrid", "reason"], sorted(map(list, skipped.items())))
+    kept = {night: scores[night] for night in wanted if night not in skipped}
+    if not kept:
+        raise ValueError(f"no night can be used; {args.data_dir / 'skipped.csv'} says why")
+    split = split_nights(kept, args.cap, args.seed)
+    write_table(args.data_dir / "shhs.csv", ["nsrrid", "gh", "split"], [[n, f"{kept[n]:g}", split[n]] for n in sorted(kept)])
+    print(f"{args.data_dir / 'shhs.csv'}: {dict(Counter(split.values()))}, {len(skipped)} skipped")
+
+
+def _each(work, edfs: dict[int, Path], todo: list[int], nights: Path, workers: int):
+    """(night, None or the reason) of all, as they get done."""
+    if workers == 1:
+        for night in todo:
+            yield night, work(edfs[night], nights / f"{night}.npz")
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        jobs = {pool.submit(work, edfs[night], nights / f"{night}.npz"): night for night in todo}
+        try:
+            for job in as_completed(jobs):
+                yield jobs[job], job.result()
+        except BrokenProcessPool:
+            raise OSError("a worker was killed, perhaps for memory; finished nights are kept, try fewer --workers") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 if __name__ == "__main__":
