@@ -20,16 +20,20 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "shhs-dir")]
 
-from models import SIGNALS, NightEncoder  # noqa: E402
-from preprocess_shhs import RATES, SECONDS, make_night  # noqa: E402
+from models import CHANNELS as SIGNALS  # noqa: E402
+from models import NightEncoder  # noqa: E402
+from preprocess_shhs import CHANNELS, EPOCH, convert  # noqa: E402
 
 from imbalanced_regression.cli import ArgumentParser, guard  # noqa: E402
 
 # as in the provider's files: label -> rate
-CHANNELS = {
+RECORDED = {
     "SaO2": 1, "H.R.": 1, "EEG(sec)": 125, "ECG": 250, "EMG": 125, "EOG(L)": 50, "EOG(R)": 50, "EEG": 125, "THOR RES": 10,
     "ABDO RES": 10, "POSITION": 1, "LIGHT": 1, "NEW AIR": 10, "OX stat": 1,
 }
+
+
+SAMPLES = {"eeg": EPOCH * CHANNELS["eeg"][0], "ecg": EPOCH * CHANNELS["ecg"][0], "breathing": EPOCH * CHANNELS["airflow"][0]}
 
 
 def night_seconds(hours: float) -> tuple[float, int, int]:
@@ -42,20 +46,20 @@ def night_seconds(hours: float) -> tuple[float, int, int]:
         seconds = int(hours * 3600)
         Edf([
             EdfSignal(random.normal(size=seconds * rate), rate, label=label, physical_range=(-9, 9))
-            for label, rate in CHANNELS.items()
+            for label, rate in RECORDED.items()
         ], data_record_duration=1).write(edf)
         began = time.perf_counter()
-        _, reason = make_night((1, edf, out), hours=hours)
+        reason = convert(edf, out, hours=hours, fill_missing=False)
         taken = time.perf_counter() - began
         assert reason is None, reason
         return taken, edf.stat().st_size, out.stat().st_size
 
 
-def kept_bytes(epochs: int, segment: int) -> int:
+def kept_bytes(epochs: int, segment: int = 10**9) -> int:
     """What autograd keeps of a forward pass over one night of `epochs` in bf16, each storage once."""
     torch.manual_seed(0)
     model = NightEncoder(segment=segment).train()
-    inputs = {n: torch.randn(1, epochs, c, SECONDS * RATES[n]).half() for n, c in SIGNALS.items()}
+    inputs = {n: torch.randn(1, epochs, c, SAMPLES[n]).half() for n, c in SIGNALS.items()}
     inputs["lengths"] = torch.tensor([epochs])
     own = {p.untyped_storage().data_ptr() for p in model.parameters()}
     kept: dict[int, tuple[int, torch.Tensor]] = {}
@@ -77,12 +81,12 @@ def main() -> None:
     args = parser.parse_args()
     hours, few = (0.2, 4) if args.quick else (9.0, 24)
     taken, before, after = night_seconds(hours)
-    print(f"one night of {hours:g} h, {len(CHANNELS)} channels: {taken:.1f} s ({before / 1e6:.0f} MB -> {after / 1e6:.1f} MB)")
+    print(f"one night of {hours:g} h, {len(RECORDED)} channels: {taken:.1f} s ({before / 1e6:.0f} MB -> {after / 1e6:.1f} MB)")
 
     batch, epochs, segment = 32, 960, 2048
-    each = (kept_bytes(2 * few, 0) - kept_bytes(few, 0)) / few
-    recomputed = (kept_bytes(2 * few, few) - kept_bytes(few, few)) / few
-    inputs = 2 * sum(channels * SECONDS * RATES[name] for name, channels in SIGNALS.items())
+    each = (kept_bytes(2 * few) - kept_bytes(few)) / few
+    recomputed = (kept_bytes(4 * few, few) - kept_bytes(2 * few, few)) / (2 * few)
+    inputs = 2 * sum(channels * SAMPLES[name] for name, channels in SIGNALS.items())
     weights = 4 * 4 * sum(p.numel() for p in NightEncoder().parameters())
     whole = batch * epochs * (each + inputs) + weights
     cut = batch * epochs * (recomputed + inputs) + segment * each + weights

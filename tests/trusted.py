@@ -51,7 +51,7 @@ BENCHMARKS = {
         exact=("--lr", "1e-6"),
     ),
     "shhs-dir": Benchmark(
-        sample=("--train", "21", "--per_score", "1", "--minutes", "1", "2", "--workers", "1"),
+        sample=("--train", "21", "--per_score", "1", "--minutes", "2.1", "3", "--workers", "1"),
         small=("--width", "4", "--d_hid", "8", "--batch_size", "8", "--workers", "0", "--device", "cpu", "--print_freq", "1"),
         epochs="--epochs",
         exact=("--lr", "1e-4"),
