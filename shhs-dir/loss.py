@@ -15,6 +15,8 @@ from imbalanced_regression.losses import (
 # the ages' constants: at the published error of about 15 points the focal factor is 0.9, and Huber is linear but near 0
 FOCAL_BETA, HUBER_BETA = 0.2, 1.0
 
+SCALE = 100.0  # the model predicts score / SCALE: a head that had to reach 75 by steps of the learning rate took epochs to
+
 # what --loss chooses from: (predictions, scores, weights) -> scalar
 LOSSES = {
     "mse": weighted_mse_loss,
@@ -23,3 +25,9 @@ LOSSES = {
     "focal_mse": partial(weighted_focal_mse_loss, beta=FOCAL_BETA),
     "huber": partial(weighted_huber_loss, beta=HUBER_BETA),
 }
+
+
+def make_criterion(name: str):
+    """(predictions, scores 0..100, weights) -> scalar in points, for the loop."""
+    loss = LOSSES[name]
+    return lambda preds, scores, weights: loss(preds * SCALE, scores, weights)

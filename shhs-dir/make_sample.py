@@ -1,8 +1,8 @@
 """A made-up SHHS-DIR, for trying and testing: short nights as true EDF files in the provider's layout, and its csv.
 
-    python make_sample.py                                   about 600 nights to train on, 84 val, 84 test; 12 to 24 minutes each
+    python make_sample.py                                   about 600 nights to train on, 84 val, 84 test; 3 to 6 minutes each
     python preprocess_shhs.py --data_dir sample --cap 4     then the real path
-    python train.py --data_dir sample --width 8 --d_hid 32 --epochs 12 --schedule 9 --lr 3e-3
+    python train.py --data_dir sample --width 8 --d_hid 32 --batch_size 8 --epochs 14 --schedule 11 --lr 3e-3
 
 The better the score, the fewer breathing pauses, the more the heart's rate varies, and the more spindles the EEG has; each
 follows a score of its own, off by a few points. Numbers on this sample are no benchmark results.
@@ -53,10 +53,10 @@ def draw_night(rng: np.random.Generator, score: float, seconds: int, eeg_rate: i
     shown = np.clip(score + SPREAD * rng.standard_normal(3), 0, 100) / 100
     breath = 2 * np.pi * BREATH * rng.uniform(0.85, 1.15)
 
-    # breathing pauses: up to one a minute, 12 to 25 s; the flow stops, chest and belly go on against the closed throat
+    # breathing pauses: up to two a minute, 12 to 25 s; the flow stops, chest and belly go on against the closed throat
     time = np.arange(seconds * breath_rate) / breath_rate
     open_ = np.ones(len(time))
-    for start in rng.uniform(0, seconds, rng.poisson(seconds / 60 * (1 - shown[0]))):
+    for start in rng.uniform(0, seconds, rng.poisson(seconds / 30 * (1 - shown[0]))):
         open_[(time >= start) & (time < start + rng.uniform(12, 25))] = 0.05
     open_ = np.convolve(np.pad(open_, breath_rate, mode="edge"), np.ones(2 * breath_rate + 1) / (2 * breath_rate + 1), "valid")
     phase = breath * time + np.cumsum(rng.normal(0, 0.05, len(time)))
@@ -65,9 +65,9 @@ def draw_night(rng: np.random.Generator, score: float, seconds: int, eeg_rate: i
     thorax = (0.5 + 0.5 * open_) * np.sin(phase + 0.3) + noise[1]
     abdomen = (0.5 + 0.5 * open_) * np.sin(phase + 0.3 + 2.2 * (1 - open_)) + noise[2]
 
-    # heart: beats 0.02 to 0.14 s earlier and later with breathing and slow waves, about 65 a minute
+    # heart: beats 0.01 to 0.16 s earlier and later with breathing and slow waves, about 65 a minute
     beats, at = [], rng.uniform(0, 1)
-    base, swing = rng.uniform(0.85, 1.0), 0.02 + 0.12 * shown[1]
+    base, swing = rng.uniform(0.85, 1.0), 0.01 + 0.15 * shown[1]
     slow, fast = rng.uniform(0, 2 * np.pi, 2)
     while at < seconds - 0.1:
         beats.append(at)
@@ -79,17 +79,17 @@ def draw_night(rng: np.random.Generator, score: float, seconds: int, eeg_rate: i
     pulses[(np.array(beats) * ecg_rate).astype(int)] = 1
     ecg = np.convolve(pulses, wave, "same") + rng.normal(0, 0.03, len(pulses))
 
-    # EEG: a slow background, and 1 to 15 spindles a minute of 11 to 15 Hz
+    # EEG: a slow background, and up to 20 spindles a minute of 11 to 15 Hz
     time = np.arange(seconds * eeg_rate) / eeg_rate
     eeg = sum(
         rng.uniform(5, 12) * np.sin(2 * np.pi * f * time + np.cumsum(rng.normal(0, 0.15, len(time))))
         for f in (0.8, 2.3, 5.5, 9.0)
     )
     eeg = eeg + rng.normal(0, 8, len(time))
-    for start in rng.uniform(0, seconds - 2, rng.poisson(seconds / 60 * (1 + 14 * shown[2]))):
+    for start in rng.uniform(0, seconds - 2, rng.poisson(seconds / 60 * 20 * shown[2])):
         part = slice(int(start * eeg_rate), int((start + rng.uniform(0.7, 1.5)) * eeg_rate))
         inside = time[part] - time[part.start]
-        eeg[part] += 30 * np.sin(np.pi * inside / inside[-1]) * np.sin(2 * np.pi * rng.uniform(11, 15) * inside)
+        eeg[part] += 40 * np.sin(np.pi * inside / inside[-1]) * np.sin(2 * np.pi * rng.uniform(11, 15) * inside)
     return Signs(eeg, ecg, airflow, thorax, abdomen)
 
 
@@ -121,7 +121,7 @@ def draw_counts(train: int, per_score: int) -> np.ndarray:
 
     At least `per_score` are left for train, as the split gives val and test no more than a third each.
     """
-    shape = (REAL / REAL.max()) ** 2.0
+    shape = (REAL / REAL.max()) ** 1.5
     return np.maximum(np.round(train * shape / shape.sum()).astype(int), per_score) + 2 * per_score
 
 
@@ -129,7 +129,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--train", type=int, default=600, help="nights in train, about")
     parser.add_argument("--per_score", type=int, default=4, help="nights of each score in val, and in test")
-    parser.add_argument("--minutes", type=float, nargs=2, default=(12, 24), metavar=("LEAST", "MOST"), help="length of a night")
+    parser.add_argument("--minutes", type=float, nargs=2, default=(3, 6), metavar=("LEAST", "MOST"), help="length of a night")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=HERE / "sample", help="folder to write to")
     parser.add_argument("--overwrite", action="store_true", help="write into a sample that is there")

@@ -90,7 +90,7 @@ class NightEncoder(nn.Module):
 
 
 def make_head(feature_dim: int, start: float) -> nn.Linear:
-    """features -> score, (B, 1); predictions start around `start`, so that no epoch is spent on finding the middle."""
+    """features -> score / 100, (B, 1); predictions start around `start`, so that no epoch is spent on finding the middle."""
     head = nn.Linear(feature_dim, 1)
     nn.init.constant_(head.bias, start)
     return head

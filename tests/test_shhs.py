@@ -126,6 +126,8 @@ def test_every_command_of_the_readme_runs(data, checkpoint, tmp_path):
             assert (tmp_path / "200001.png").stat().st_size > 10_000
         elif script == "preprocess_shhs.py":
             execute([script, *flags, "--data_dir", data, "--cap", "1", "--workers", "1"], SHHS)
+        elif script == "../benchmarks/night_speed.py":
+            execute([script, "--quick"], SHHS)
         elif script == "download_shhs.py":
             assert "sleepdata.org/datasets/shhs" in execute([script, *flags], SHHS, code=2, NSRR_TOKEN="")
         else:
