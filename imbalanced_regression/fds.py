@@ -164,7 +164,7 @@ class FDS(nn.Module):
         if self._edges is None:
             index = labels.long()
         else:
-            index = torch.bucketize(labels.to(self._edges.dtype), self._edges, right=True) - 1
+            index = torch.bucketize(labels.to(self._edges.dtype).contiguous(), self._edges, right=True) - 1
         return (index - self.bucket_start).clamp(0, self.bucket_num - self.bucket_start - 1)
 
     # -- the statistics ------------------------------------------------------------------------------------------------
