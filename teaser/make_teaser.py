@@ -100,7 +100,8 @@ def draw_lds(frames: int) -> bytes:
         top.legend(loc="upper right")
         known = counts > 0
         bottom.plot(age[known], inverse[known], color=BAR, label="weights from counts")
-        bottom.plot(age[: at + 1][known[: at + 1]], smoothed[: at + 1][known[: at + 1]], color=LINE, lw=2, label="weights by LDS")
+        reached = known & (age <= at)
+        bottom.plot(age[reached], smoothed[reached], color=LINE, lw=2, label="weights by LDS")
         bottom.set(xlabel="age (years)", ylabel="weight", ylim=(0, 1.15))
         bottom.legend(loc="upper center")
         figures.append(fig)
@@ -159,7 +160,9 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(STYLE):
         pictures = {
-            "labels.png": draw_labels(), "lds.gif": draw_lds(3 if args.quick else 33), "fds.gif": draw_fds(3 if args.quick else 15)
+            "labels.png": draw_labels(),
+            "lds.gif": draw_lds(3 if args.quick else 33),
+            "fds.gif": draw_fds(3 if args.quick else 15),
         }
     for name, data in pictures.items():
         write(args.out / name, data)

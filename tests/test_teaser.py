@@ -1,4 +1,4 @@
-"""The pictures of the README: the script draws them, the committed ones are there, of modest size, and as the README names them."""
+"""The pictures of the README: the script draws them, and the committed ones are those it names, of modest size."""
 
 from __future__ import annotations
 

@@ -20,7 +20,8 @@ nbformat.write(notebook, sys.argv[2])
 
 def printed(path) -> list[str]:
     cells = json.loads(path.read_text())["cells"]
-    return ["".join(o["text"]) for cell in cells for o in cell.get("outputs", []) if o.get("name") == "stdout"]
+    texts = ["".join("".join(o["text"]) for o in cell.get("outputs", []) if o.get("name") == "stdout") for cell in cells]
+    return [text for text in texts if text]
 
 
 def rows(text: str) -> dict[str, list[float]]:
