@@ -113,8 +113,8 @@ def test_stopped_after_any_step_or_in_the_second_pass_it_ends_the_same(tmp_path,
 
     monkeypatch.setattr(runtime.Runtime, "highest", highest)
     stops = 0
-    while True:  # stopped at the 1st question, resumed and stopped at its 2nd, ...: everywhere, second pass included
-        asked = [0, 1 + stops % 5]
+    while True:  # stopped at the 1st question, resumed and stopped at its 2nd, ... 9th: second pass included
+        asked = [0, 1 + stops % 9]
         try:
             parts, resumed = toy.run(tmp_path / "parts", **changes, resume="", model=toy.make_model(seed=stops))
             break
