@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: test demo lint clean
+.PHONY: test demo docs lint clean
 
 test: $(VENV)/.installed lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2
@@ -15,6 +15,10 @@ lint: $(VENV)/.installed
 demo: $(VENV)/.installed
 	cd agedb-dir && ../$(VENV)/bin/python demo.py
 
+# the API as HTML, from the docstrings; a warning is an error
+docs: $(VENV)/.installed
+	$(VENV)/bin/python docs-src/make_docs.py
+
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
@@ -22,4 +26,4 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) demo build *.egg-info
+	rm -rf $(VENV) demo docs build *.egg-info

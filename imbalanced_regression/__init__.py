@@ -17,6 +17,8 @@ _HOME = {
     "effective_density": ".lds",
     "label_density": ".lds",
     "lds_weights": ".lds",
+    "lds_weights_joint": ".lds",
+    "lds_weights_per_output": ".lds",
     "FDS": ".fds",
     "Regressor": ".model",
     "weighted_mse_loss": ".losses",
@@ -36,6 +38,8 @@ __all__ = [
     "effective_density",
     "label_density",
     "lds_weights",
+    "lds_weights_joint",
+    "lds_weights_per_output",
     "FDS",
     "Regressor",
     "weighted_mse_loss",
@@ -52,7 +56,7 @@ __all__ = [
 if TYPE_CHECKING:
     from .bins import Bins, get_lds_kernel_window
     from .fds import FDS
-    from .lds import effective_density, label_density, lds_weights
+    from .lds import effective_density, label_density, lds_weights, lds_weights_joint, lds_weights_per_output
     from .losses import (
         weighted_focal_l1_loss,
         weighted_focal_mse_loss,

@@ -25,6 +25,7 @@ from torch.utils.data import Dataset
 from .age_data import LAST_BIN, SPLITS, AgeSplit
 from .bins import Bins
 from .fds import FDS
+from .images import RESNETS, BadImage, imagenet_weights
 from .lds import lds_weights
 from .model import Regressor
 from .runtime import Splits
@@ -32,15 +33,6 @@ from .runtime import Splits
 logger = logging.getLogger(__name__)
 
 AGE_BINS = Bins.width(0, LAST_BIN + 1, 1)  # a bin per year, 0..120; larger ages count as 120
-RESNETS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048}  # name -> features
-
-
-class BadImage(ValueError):
-    """An image that cannot be read: `path: reason`, one line."""
-
-    def __init__(self, message: str):
-        # a DataLoader worker's error arrives as the text of its traceback: the last line is what we said
-        super().__init__(message.strip().rsplit("\n", 1)[-1].rsplit("BadImage: ", 1)[-1])
 
 
 # -- images ------------------------------------------------------------------------------------------------------------
@@ -297,7 +289,7 @@ class ResNetEncoder(nn.Module):
 
         net = torchvision.models.get_model(model, weights=None)
         if imagenet:
-            net.load_state_dict(_imagenet_weights(model))
+            net.load_state_dict(imagenet_weights(model))
         self.feature_dim = RESNETS[model]
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
@@ -307,17 +299,3 @@ class ResNetEncoder(nn.Module):
         x = self.maxpool(self.relu(self.bn1(self.conv1(normalize(images)))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.avgpool(x).flatten(1)
-
-
-def _imagenet_weights(model: str) -> dict[str, Tensor]:
-    import torchvision.models
-
-    weights = torchvision.models.get_model_weights(model).DEFAULT
-    try:
-        return weights.get_state_dict(progress=False, check_hash=True)
-    except (OSError, RuntimeError) as error:  # no network, no disk, or a wrong hash
-        folder = Path(torch.hub.get_dir()) / "checkpoints"
-        raise OSError(
-            f"--imagenet: cannot fetch {weights.url} ({' '.join(str(error).split())}); "
-            f"put that file into {folder}, or train from scratch without --imagenet"
-        ) from error

@@ -5,10 +5,8 @@ The one idea: a file of a run is replaced in one step (temporary file, then rena
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
-import os
 import pickle
 import warnings
 import zipfile
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .files import write
 from .model import Regressor
 
 logger = logging.getLogger(__name__)
@@ -29,26 +28,6 @@ LAST, BEST = "ckpt.pth.tar", "ckpt.best.pth.tar"
 Renames = Sequence[tuple[str, str]]
 
 _WRAPPERS = ("module.", "_orig_mod.")
-
-
-def write(path: Path, data: bytes | str) -> None:
-    """Replace `path` by `data` in one step; OSError (a full disk, say) leaves what was there."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        if not isinstance(error, OSError):
-            raise
-        if not path.parent.is_dir():
-            raise OSError(error.errno, f"cannot write {path}: its folder has been deleted or moved") from error
-        kept = "the file before it is kept" if path.exists() else "there was none before"
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}; {kept}") from error
 
 
 def save(folder: Path, state: dict, is_best: bool) -> None:
@@ -117,7 +96,7 @@ def _rename(name: str, renames: Renames) -> str:
 
 
 def load_model(model: Regressor, content: dict, *, renames: Renames = (), path="", flag: str = "--resume", encoder_only=False):
-    """Fill a model from a checkpoint's content; with `encoder_only` everything but the head.
+    """Fill a model from a checkpoint's content; with `encoder_only` everything but the head and the neck.
 
     FDS statistics in the file are left out where the model has no FDS, and may be absent where it has: they play no part
     in predictions.
@@ -128,8 +107,8 @@ def load_model(model: Regressor, content: dict, *, renames: Renames = (), path="
     state = state_dict_of(content, renames)
     own = model.state_dict()
     if encoder_only:
-        state = {name: value for name, value in state.items() if not name.startswith("head.")}
-        own = {name: value for name, value in own.items() if not name.startswith("head.")}
+        state = {name: value for name, value in state.items() if not name.startswith(("head.", "neck."))}
+        own = {name: value for name, value in own.items() if not name.startswith(("head.", "neck."))}
     if model.fds is None:
         state = {name: value for name, value in state.items() if not name.startswith("fds.")}
     elif not any(name.startswith("fds.") for name in state):

@@ -14,14 +14,15 @@ import time
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.data import DataLoader
 
 from . import checkpoint
+from .evaluation import measure_arrays, measure_pixels, predict
 from .interrupt import Interrupted, Listener
 from .model import Regressor
 from .runtime import (
@@ -42,6 +43,8 @@ from .session import Training, Within, bring_best, claimed, resume_path, setting
 
 logger = logging.getLogger(__name__)
 
+__all__ = ["OPTIMIZERS", "measure_arrays", "measure_pixels", "predict", "run", "train_one_epoch", "update_fds"]
+
 OPTIMIZERS = {
     "adam": lambda groups, args: torch.optim.Adam(groups, lr=args.lr, weight_decay=args.weight_decay),
     "sgd": lambda groups, args: torch.optim.SGD(groups, lr=args.lr, momentum=args.momentum, weight_decay=args.weight_decay),
@@ -59,13 +62,14 @@ def run(
     model: Regressor,
     splits: Splits,
     criterion: Callable[[Tensor, Tensor, Tensor], Tensor],
-    evaluate: Callable[[np.ndarray, np.ndarray, np.ndarray], dict],
+    evaluate: Callable,
     runtime: Runtime,
     folder: Path,
     *,
     select: str = "mse",
     terms: Iterable[Term] = (),
     renames: checkpoint.Renames = (),
+    measure: Callable[..., tuple[dict, Any]] | None = None,
 ) -> dict:
     """Train, validate after every epoch, keep the last and the best checkpoint, and test the best.
 
@@ -74,20 +78,23 @@ def run(
         model: encoder, FDS (or none) and head.
         splits: training, validation and test data.
         criterion: (predictions, targets, weights) -> scalar; a module if it learns.
-        evaluate: (predictions, targets, weights) of a whole split -> metrics with an "overall" group.
+        evaluate: what `measure` makes metrics with an "overall" group by: (predictions, targets, weights) of a whole split.
         runtime: from `runtime.start`.
         folder: the run's folder, from `cli.run_folder`; made when training begins.
         select: the overall validation metric that chooses the best checkpoint; smaller is better.
         terms: regularisers with their strengths.
         renames: key names of published checkpoints, which are read and written.
+        measure: (model, loader, runtime, evaluate, title) -> (metrics, what to keep of the predictions):
+            `measure_arrays`, which is None, or `measure_pixels`.
 
     Returns:
-        {"best_epoch", "val", "test": metrics, "predictions": {"val" | "test": (predictions, targets, weights)}}.
+        {"best_epoch", "val", "test": metrics, "predictions": {"val" | "test": what `measure` kept}}.
 
     Raises:
         ValueError: a checkpoint that does not fit, a loss that is NaN or above 1e6, or another process in the folder.
         Interrupted: SIGTERM or SIGINT, once the step at hand is saved; `--resume` goes on from there.
     """
+    measure = measure or measure_arrays
     # 1. built by the caller; the order from here on matters
     model.to(runtime.device)
     if runtime.channels_last:
@@ -112,7 +119,7 @@ def run(
     # 5. wrapped for several GPUs or processes
     wrapped = runtime.wrap(model)
     # 6. --resume (and with --evaluate the best checkpoint of the run)
-    training = Training(model, optimizer, scaler, criterion, runtime)
+    training = Training(model, optimizer, scaler, criterion, runtime, epoch=vars(args).get("start_epoch", 0))
     settings = settings_of(args)
     resume = resume_path(args.resume, folder, evaluate=args.evaluate)
     if resume is not None:
@@ -137,9 +144,9 @@ def run(
 
     # 7. --evaluate returns
     def measured(best_epoch: int) -> dict:
-        predictions = {name: predict(wrapped, loader, runtime, title=name) for name, loader in evaluation.items()}
-        metrics = {name: evaluate(*arrays) for name, arrays in predictions.items()}
-        return {"best_epoch": best_epoch, **metrics, "predictions": predictions}
+        found = {name: measure(wrapped, loader, runtime, evaluate, name) for name, loader in evaluation.items()}
+        metrics = {name: numbers for name, (numbers, _) in found.items()}
+        return {"best_epoch": best_epoch, **metrics, "predictions": {name: kept for name, (_, kept) in found.items()}}
 
     if args.evaluate:
         return measured(int(content.get("best_epoch", content.get("epoch", -1))))
@@ -189,7 +196,7 @@ def run(
                     save()
                     saved = f"epoch {epoch + 1}, step {training.within.step} of {len(batches)}"
                     raise Interrupted(signal.number, f"{saved} is saved, --resume goes on from there") from None
-                metrics = evaluate(*predict(wrapped, evaluation["val"], runtime, title="val"))
+                metrics, _ = measure(wrapped, evaluation["val"], runtime, evaluate, "val")
                 loss = metrics["overall"][select]
                 if not math.isfinite(loss):
                     raise ValueError(
@@ -363,32 +370,6 @@ def update_fds(
         for module in tracking:
             module.track_running_stats = True
     fds.finish_epoch(epoch)
-
-
-@torch.no_grad()
-def predict(
-    model: nn.Module, loader: DataLoader, runtime: Runtime, *, title: str = "predict"
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Predictions, targets and weights of a whole data set, in its order, gathered from all ranks: float32 (N, ...) each.
-
-    `loader` reads in the order of a `Shard`, every sample once over all ranks.
-    """
-    model.eval()
-    forward = for_inference(model)
-    parts: list[list[np.ndarray]] = [[], [], []]
-    for batch in progress(loader, len(loader), title, runtime):
-        inputs, targets, weights = batch
-        with runtime.autocast():
-            preds, _ = forward(runtime.move(inputs))
-        for part, values in zip(parts, (preds, targets, weights)):
-            part.append(values.float().cpu().numpy())
-    shard = loader.batch_sampler
-    assert isinstance(shard, Shard)
-    local = (shard.indices, [np.concatenate(part) if part else None for part in parts])
-    everything = [(indices, arrays) for indices, arrays in runtime.gather(local) if len(indices)]
-    order = np.argsort(np.concatenate([indices for indices, _ in everything]), kind="stable")
-    preds, targets, weights = (np.concatenate([arrays[i] for _, arrays in everything])[order] for i in range(3))
-    return preds, targets, weights
 
 
 def _set_epoch(loader: DataLoader, batches: Batches, seed: int, epoch: int) -> None:

@@ -6,7 +6,7 @@ count. Needs numpy and scipy only; the weights work as `sample_weight` anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.ndimage import convolve1d
@@ -18,6 +18,8 @@ BASES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sqrt_inv": np.sqrt, "in
 REWEIGHTS = ("none", *BASES)
 
 BOUNDARIES = ("renormalize", "zeros", "reflect")
+
+_MOST_CELLS = 10_000_000  # of a joint histogram: 80 MB as float64
 
 
 def effective_density(
@@ -51,6 +53,21 @@ def effective_density(
     Raises:
         ValueError: an unknown option, counts that are negative, not finite or all zero, or LDS without a re-weighting.
     """
+    counts = np.asarray(counts)
+    if counts.ndim != 1 or counts.size == 0 or counts.dtype.kind not in "fiu":
+        raise ValueError(f"counts: expected (K,) numbers, found shape {counts.shape} of {counts.dtype}")
+    if not np.isfinite(counts).all() or (counts < 0).any() or not (counts > 0).any():
+        raise ValueError("counts: expected finite non-negative counts, at least one above 0")
+    return _density(
+        counts, reweight=reweight, lds=lds, kernel=kernel, ks=ks, sigma=sigma, clip=clip, boundary=boundary, truncate=truncate
+    )
+
+
+def _density(
+    counts: np.ndarray, *, reweight: str, lds: bool, kernel: str, ks: int, sigma: float, clip: tuple[float, float] | None,
+    boundary: str, truncate: bool,
+) -> np.ndarray:
+    """`effective_density` for counts over one axis of bins or several, (K1, ..., KM): the window acts along each in turn."""
     if reweight not in REWEIGHTS:
         raise ValueError(f"reweight: expected one of {', '.join(REWEIGHTS)}, found {reweight!r}")
     if reweight == "none":
@@ -59,27 +76,24 @@ def effective_density(
         raise ValueError("reweight: 'none' has no density to invert; pass 'sqrt_inv' or 'inverse'")
     if boundary not in BOUNDARIES:
         raise ValueError(f"boundary: expected one of {', '.join(BOUNDARIES)}, found {boundary!r}")
-    counts = np.asarray(counts)
-    if counts.ndim != 1 or counts.size == 0 or counts.dtype.kind not in "fiu":
-        raise ValueError(f"counts: expected (K,) numbers, found shape {counts.shape} of {counts.dtype}")
-    if not np.isfinite(counts).all() or (counts < 0).any() or not (counts > 0).any():
-        raise ValueError("counts: expected finite non-negative counts, at least one above 0")
-
-    base = counts.astype(np.float64)
+    smoothed = counts.astype(np.float64)
     if clip is not None:
         low, high = clip
         if not 0 <= low <= high:
             raise ValueError(f"clip: expected 0 <= low <= high, found {clip}")
-        base = np.clip(base, low, high)
-    base = BASES[reweight](base)
+        smoothed = np.clip(smoothed, low, high)
+    smoothed = BASES[reweight](smoothed)
     if not lds:
-        return base
+        return smoothed
     window = get_lds_kernel_window(kernel, ks, sigma)
-    smoothed = convolve1d(base, window, mode="reflect" if boundary == "reflect" else "constant")
+    for axis in range(smoothed.ndim):
+        smoothed = convolve1d(smoothed, window, axis=axis, mode="reflect" if boundary == "reflect" else "constant")
     if truncate and reweight == "inverse":
         smoothed = np.trunc(smoothed)
     if boundary == "renormalize":
-        smoothed /= convolve1d(np.ones(len(base)), window, mode="constant")
+        for axis, size in enumerate(smoothed.shape):
+            inside = convolve1d(np.ones(size), window, mode="constant")
+            smoothed /= inside.reshape([-1 if other == axis else 1 for other in range(smoothed.ndim)])
     return smoothed
 
 
@@ -157,3 +171,113 @@ def lds_weights(
     # bin by bin, then one look-up per sample
     weights = np.divide(1.0, density, out=np.zeros(bins.count), where=used)
     return (weights * (len(index) / (counts @ weights))).astype(np.float32)[index]
+
+
+# -- labels of several outputs -----------------------------------------------------------------------------------------
+
+# bins for (N, M) labels: those of every output, or one Bins for all of them
+OutputBins = Bins | Sequence[Bins]
+
+
+def lds_weights_per_output(labels, bins: OutputBins | None = None, **how) -> np.ndarray:
+    """Weights for each output on its own: labels (N, M) -> (N, M) float32, every column with mean 1.
+
+    For losses with one error per output, such as `weighted_mse_loss(preds, targets, weights)` on (N, M) predictions: a
+    sample may be rare in one output and common in another. Where a combination is what is rare, see `lds_weights_joint`.
+
+    Args:
+        labels: (N, M) finite numbers.
+        bins: one `Bins` for all outputs or a list of M; `Bins.auto` of each column when None.
+        how: the options of `lds_weights`.
+
+    Raises:
+        ValueError: as `lds_weights`, with the number of the output; labels or bins of another shape.
+    """
+    columns = _columns(labels)
+    chosen = _bins_of(columns, bins, Bins.auto)
+    weights = []
+    for m, (column, own) in enumerate(zip(columns, chosen)):
+        try:
+            weights.append(lds_weights(column, own, **how))
+        except ValueError as error:
+            raise ValueError(f"output {m}: {error}") from None
+    return np.stack(weights, axis=1)
+
+
+def lds_weights_joint(
+    labels,
+    bins: OutputBins | None = None,
+    *,
+    reweight: str = "sqrt_inv",
+    lds: bool = True,
+    kernel: str = "gaussian",
+    ks: int = 5,
+    sigma: float = 2,
+    clip: tuple[float, float] | None = None,
+    boundary: str = "renormalize",
+) -> np.ndarray:
+    """One weight per sample from the joint histogram of its outputs: labels (N, M) -> (N,) float32 with mean 1.
+
+    Rare is what is rare as a combination: two outputs may each be common and never meet. The histogram has one cell for
+    every combination of bins, and the window acts along each output in turn (a product kernel), with the mass inside the
+    range normalised as in one dimension. For the few outputs (2 or 3) whose combinations the samples can fill.
+
+    Args:
+        labels: (N, M) finite numbers.
+        bins: one `Bins` for all outputs or a list of M. None: equal width over each output's range by Scott's rule for M
+            dimensions, 3.5 sd N^(-1 / (2 + M)), with 5 to 50 bins.
+        reweight, lds, kernel, ks, sigma, clip, boundary: see `lds_weights`.
+
+    Raises:
+        ValueError: as `lds_weights`; more than 10 million cells.
+    """
+    columns = _columns(labels)
+    chosen = _bins_of(columns, bins, lambda column: _scott(column, len(columns)))
+    shape = tuple(own.count for own in chosen)
+    cells = float(np.prod([float(size) for size in shape]))
+    if cells > _MOST_CELLS:
+        raise ValueError(
+            f"bins: {' x '.join(map(str, shape))} bins make {cells:.3g} cells, at most {_MOST_CELLS} fit; pass fewer bins, or "
+            "weigh each output by lds_weights_per_output"
+        )
+    if reweight == "none" and not lds:
+        return np.ones(len(columns[0]), dtype=np.float32)
+    index = np.ravel_multi_index([own.index(column) for own, column in zip(chosen, columns)], shape)
+    counts = np.bincount(index, minlength=int(cells))
+    density = _density(
+        counts.reshape(shape), reweight=reweight, lds=lds, kernel=kernel, ks=ks, sigma=sigma, clip=clip, boundary=boundary,
+        truncate=False,
+    ).reshape(-1)[index]
+    if not (density > 0).all():
+        raise ValueError(f"labels: the density at sample {int((density <= 0).argmax())} is 0, so its weight is infinite")
+    weights = 1.0 / density
+    return (weights / weights.mean()).astype(np.float32)
+
+
+def _columns(labels) -> list[np.ndarray]:
+    """Labels (N, M) as M checked arrays (N,)."""
+    if hasattr(labels, "detach"):
+        labels = labels.detach().cpu().double()
+    array = np.asarray(labels)
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ValueError(f"labels: expected shape (N, M), found {array.shape}; lds_weights takes (N,)")
+    return [as_labels(column, f"labels[:, {m}]") for m, column in enumerate(array.T)]
+
+
+def _bins_of(columns: list[np.ndarray], bins: OutputBins | None, default: Callable[[np.ndarray], Bins]) -> list[Bins]:
+    if bins is None:
+        return [default(column) for column in columns]
+    if isinstance(bins, Bins):
+        return [bins] * len(columns)
+    if not isinstance(bins, Sequence) or len(bins) != len(columns):
+        found = len(bins) if isinstance(bins, Sequence) else repr(bins)
+        raise ValueError(f"bins: expected one Bins or one for each of the {len(columns)} outputs, found {found}")
+    return [check_bins(own) for own in bins]
+
+
+def _scott(column: np.ndarray, outputs: int) -> Bins:
+    low, high = float(column.min()), float(column.max())
+    if low == high:
+        return Bins.auto(column)
+    width = 3.5 * float(np.std(column)) * len(column) ** (-1 / (2 + outputs))
+    return Bins.uniform(low, high, int(np.clip(np.ceil((high - low) / width), 5, 50)))

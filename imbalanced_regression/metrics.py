@@ -176,6 +176,12 @@ class DepthMetrics:
         for name, value in zip(self._SUMS, values):
             self._sums[name] += np.bincount(index, weights=value, minlength=self.bins.count)
 
+    def merge(self, other: DepthMetrics) -> None:
+        """Add the pixels that `other`, of the same bins, has seen: of one image, or on another rank."""
+        self._count += other._count
+        for name, total in self._sums.items():
+            total += other._sums[name]
+
     def compute(self) -> dict[str, dict]:
         """{"overall" | "many" | "medium" | "few": {"rmse", "mse", "absrel", "log10", "l1", "delta1..3", "bias", "count"},
         "balanced": {"l1", "mse"}, "per_bin": as in `shot_metrics`, without training counts}."""

@@ -1,4 +1,4 @@
-"""Regressor: encoder -> FDS -> head, the one shape of every model here; and the freezing of its encoder for RRT."""
+"""Regressor: encoder -> neck -> FDS -> head, the one shape of every model here; and the freezing of its encoder for RRT."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ class Regressor(nn.Module):
         encoder: inputs (whatever the data set gives: a tensor, a tuple, a dict) -> features (B, D) or (B, D, H, W).
         head: features -> predictions (B, 1) or (B, 1, H, W).
         fds: calibrates the features on their way to the head; None trains without.
+        neck: what lies between the encoder and FDS and is re-trained together with the head; None for nothing.
 
     Source: the paper, section 3.2, figure of FDS.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, fds: FDS | None = None):
+    def __init__(self, encoder: nn.Module, head: nn.Module, fds: FDS | None = None, neck: nn.Module | None = None):
         super().__init__()
-        self.encoder, self.head, self.fds = encoder, head, fds
+        self.encoder, self.neck, self.head, self.fds = encoder, neck, head, fds
         self.frozen = False
 
     def forward(self, inputs, targets: Tensor | None = None, epoch: int | None = None) -> tuple[Tensor, Tensor]:
@@ -30,6 +31,8 @@ class Regressor(nn.Module):
         `targets` are in the unit of the bins of `fds`, `epoch` counts from 0.
         """
         features = self.encoder(inputs)
+        if self.neck is not None:
+            features = self.neck(features)
         smoothed = features
         if self.fds is not None and targets is not None and epoch is not None:
             smoothed = self.fds.smooth(features, targets, epoch)

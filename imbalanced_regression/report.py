@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .bins import Bins
-from .checkpoint import write as write_whole
-from .lds import label_density
+from .drawing import BAR, LINE, SHADES, new_figure, png, shade_shots
+from .files import write as write_whole
+from .lds import effective_density
 from .metrics import GROUPS
 
 logger = logging.getLogger(__name__)
 
 _COLUMNS = {
-    "mse": "MSE", "rmse": "RMSE", "l1": "L1 (MAE)", "gmean": "G-Mean", "bias": "bias", "pearson": "Pearson",
+    "mse": "MSE", "rmse": "RMSE", "l1": "L1 (MAE)", "gmean": "G-Mean", "absrel": "AbsRel", "log10": "log10",
+    "delta1": "delta1", "delta2": "delta2", "delta3": "delta3", "bias": "bias", "pearson": "Pearson",
     "spearman": "Spearman", "count": "count",
 }
 
-# distinguishable without colour vision, and dark enough under the shaded shots
-_BAR, _LINE, _SHADES = "#7aa6c2", "#c44e52", {"many": "#e8f1e4", "medium": "#fdf3d8", "few": "#f9e0dc"}
+Example = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def write(
     folder: Path | None,
     result: dict,
     *,
-    train_labels,
+    train_labels=None,
     bins: Bins,
     shots,
     label: str,
     window: dict,
     title: str,
     scale: float = 1,
+    train_counts=None,
+    table_csv: str | None = None,
+    examples: Sequence[Example] = (),
 ) -> None:
     """Log the test table, and write the files of a run into `folder` (None: only the table).
 
@@ -47,16 +52,22 @@ def write(
         window: kernel, ks and sigma of the smoothed density drawn over the histogram.
         title: of the figure; the run's name.
         scale: what predictions are multiplied by to reach the unit of the label.
+        train_counts: (K,) training labels per bin, where they are too many to pass: pixels.
+        table_csv: the text of predictions.csv instead of a line per prediction, e.g. from `images_csv`.
+        examples: for dense labels, image (H, W, 3) in 0..1, true and predicted labels (H, W) of some test images.
     """
     for line in table(result["test"]).splitlines():
         logger.info("test  %s", line)
     if folder is None:
         return
     write_whole(folder / "metrics.json", to_json({name: result[name] for name in ("best_epoch", "val", "test")}))
-    preds, labels, _ = (np.ravel(array).astype(np.float64) for array in result["predictions"]["test"])
-    write_whole(folder / "predictions.csv", predictions_csv(preds * scale, labels, bins, np.asarray(shots)))
-    density = label_density(train_labels, bins, **window)
-    write_whole(folder / "report.png", figure(result["test"], bins.counts(train_labels), density, bins, label, title))
+    if table_csv is None:
+        preds, labels, _ = (np.ravel(array).astype(np.float64) for array in result["predictions"]["test"])
+        table_csv = predictions_csv(preds * scale, labels, bins, np.asarray(shots))
+    write_whole(folder / "predictions.csv", table_csv)
+    counts = bins.counts(train_labels) if train_counts is None else np.asarray(train_counts)
+    density = effective_density(counts, **window)
+    write_whole(folder / "report.png", figure(result["test"], counts, density, bins, label, title, examples))
     logger.info("written: %s", ", ".join(str(folder / name) for name in ("metrics.json", "predictions.csv", "report.png")))
 
 
@@ -101,54 +112,72 @@ def predictions_csv(preds: np.ndarray, labels: np.ndarray, bins: Bins, shots: np
     return "\n".join(["label,prediction,bin,shot", *lines]) + "\n"
 
 
-def figure(metrics: dict, train_counts: np.ndarray, density: np.ndarray, bins: Bins, label: str, title: str) -> bytes:
-    """The picture of a run as PNG: training counts with the smoothed density over them; below, test MAE per bin by shot."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
+def images_csv(paths: Sequence[str], result: dict) -> str:
+    """One line per test image of a dense run (`engine.measure_pixels`), in the data's order: image and its errors, and
+    how many of its pixels count (with none, the errors are empty)."""
+    rows = result["predictions"]["test"]
+    lines = [",".join(["image", *rows])]
+    for i, path in enumerate(paths):
+        name = "/".join(Path(path).parts[-2:])
+        cells = ("" if math.isnan(v[i]) else f"{v[i]:.0f}" if key == "count" else f"{v[i]:.6g}" for key, v in rows.items())
+        lines.append(",".join([f'"{name}"' if "," in name else name, *cells]))
+    return "\n".join(lines) + "\n"
 
+
+def figure(
+    metrics: dict, train_counts: np.ndarray, density: np.ndarray, bins: Bins, label: str, title: str,
+    examples: Sequence[Example] = (),
+) -> bytes:
+    """The picture of a run as PNG: training counts with the smoothed density over them; below, test MAE per bin by shot;
+    below that, `examples` of dense labels: each image with its true and predicted label in one colour scale."""
     per_bin = metrics["per_bin"]
     left, width = bins.edges[:-1], np.diff(bins.edges)
-    fig = Figure(figsize=(9, 6.4), layout="constrained")
-    FigureCanvasAgg(fig)
-    top, bottom = fig.subplots(2, 1, sharex=True)
+    fig = new_figure(9, 12.4 if examples else 6.4)
+    from matplotlib.patches import Patch  # now that it is known to be there
+    parts: Any = fig.subfigures(2, 1, height_ratios=(6.4, 6)) if examples else (fig, None)
+    upper, lower = parts
+    top, bottom = upper.subplots(2, 1, sharex=True)
     fig.suptitle(title, fontsize=10)
 
-    top.bar(left, train_counts, width, align="edge", color=_BAR, label="training labels")
-    top.plot(bins.centers, density, color=_LINE, lw=1.8, label="smoothed density (LDS)")
+    top.bar(left, train_counts, width, align="edge", color=BAR, label="training labels")
+    top.plot(bins.centers, density, color=LINE, lw=1.8, label="smoothed density (LDS)")
     top.set_ylabel("count per bin")
     top.legend(loc="upper right", frameon=False)
 
-    for start, stop, shot in _runs(per_bin["shot"]):
-        bottom.axvspan(bins.edges[start], bins.edges[stop], color=_SHADES[shot], lw=0, zorder=0)
+    shade_shots(bottom, bins.edges, per_bin["shot"])
     error = np.nan_to_num(per_bin["l1"])
-    bottom.bar(left, error, width, align="edge", color=_BAR, edgecolor="white", lw=0.4, zorder=2)
-    bottom.axhline(metrics["overall"]["l1"], color=_LINE, lw=1, ls="--", zorder=3)
+    bottom.bar(left, error, width, align="edge", color=BAR, edgecolor="white", lw=0.4, zorder=2)
+    bottom.axhline(metrics["overall"]["l1"], color=LINE, lw=1, ls="--", zorder=3)
     bottom.set_ylabel("test MAE per bin")
     bottom.set_xlabel(label)
     bottom.set_xlim(bins.edges[0], bins.edges[-1])
     bottom.set_ylim(0, 1.25 * max(error.max(), 1e-9))
     handles = [
         Patch(facecolor=color, edgecolor="#999999", lw=0.5, label=f"{shot}: MAE {_number(metrics[shot]['l1'])}")
-        for shot, color in _SHADES.items()
+        for shot, color in SHADES.items()
         if metrics[shot]["count"]
     ]
     handles.append(bottom.lines[0])
     bottom.lines[0].set_label(f"overall: MAE {_number(metrics['overall']['l1'])}")
     bottom.legend(handles=handles, loc="upper center", ncols=len(handles), frameon=False)
-    for axes in (top, bottom):
-        axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    if lower is not None:
+        _draw_examples(lower, examples, label)
+    return png(fig)
 
 
-def _runs(values) -> list[tuple[int, int, str]]:
-    """Neighbouring equal values as (start, stop, value)."""
-    runs: list[tuple[int, int, str]] = []
-    for at, value in enumerate(values):
-        if runs and runs[-1][2] == value:
-            runs[-1] = (runs[-1][0], at + 1, value)
-        else:
-            runs.append((at, at + 1, str(value)))
-    return runs
+def _draw_examples(fig, examples: Sequence[Example], label: str) -> None:
+    """A column per example: the image, its true label, its predicted label; one colour scale for all, that of the truth."""
+    known = [true[true > 0] for _, true, _ in examples]
+    low, high = (float(f(values)) for f, values in ((np.min, np.concatenate(known)), (np.max, np.concatenate(known))))
+    axes = fig.subplots(3, len(examples), squeeze=False)
+    for column, (image, true, pred) in zip(axes.T, examples):
+        column[0].imshow(image)
+        for ax, values in ((column[1], np.where(true > 0, true, np.nan)), (column[2], pred)):
+            drawn = ax.imshow(values, vmin=low, vmax=high, cmap="viridis")
+    for row, name in zip(axes, ("image", "true", "predicted")):
+        row[0].set_ylabel(name)
+    for ax in axes.flat:
+        ax.set_xticks([])
+        ax.set_yticks([])
+    fig.colorbar(drawn, ax=axes, label=label, shrink=0.7, extend="both")
+    fig.suptitle("test images, with true and predicted label in one colour scale", fontsize=10)

@@ -95,10 +95,8 @@ def effective_density(
     """(K,) smoothed g(n): g(n) = sqrt(n) or n, clipped; then the window laid over every bin."""
     base = []
     for n in counts:
-        if reweight == "sqrt_inv":
-            base.append(math.sqrt(n))
-        else:
-            base.append(n if clip is None else min(max(n, clip[0]), clip[1]))
+        n = n if clip is None else min(max(n, clip[0]), clip[1])
+        base.append(math.sqrt(n) if reweight == "sqrt_inv" else n)
     if not lds:
         return [float(value) for value in base]
     window, h, K = kernel_window(kernel, ks, sigma), ks // 2, len(base)
@@ -129,6 +127,44 @@ def lds_weights(labels, edges, **how) -> list[float]:
     weights = [1 / density[index_among(label, edges, kind)] for label in labels]
     total = sum(weights)
     return [weight * len(weights) / total for weight in weights]
+
+
+def weights_per_output(labels, edges, **how) -> list[list[float]]:
+    """(N, M): every output weighed by its own density."""
+    columns = [lds_weights([row[m] for row in labels], edges[m], **how) for m in range(len(edges))]
+    return [[columns[m][i] for m in range(len(edges))] for i in range(len(labels))]
+
+
+def joint_weights(
+    labels, edges, reweight="sqrt_inv", lds=True, kernel="gaussian", ks=5, sigma=2, clip=None, boundary="renormalize"
+) -> list[float]:
+    """(N,) one over the smoothed g(n) of the cell of both outputs: labels (N, 2), the kernel a product of two windows."""
+    K, L = len(edges[0]) - 1, len(edges[1]) - 1
+    counts = [[0] * L for _ in range(K)]
+    cells = [(bin_index(row[0], edges[0]), bin_index(row[1], edges[1])) for row in labels]
+    for a, b in cells:
+        counts[a][b] += 1
+    base = [[0.0] * L for _ in range(K)]
+    for a in range(K):
+        for b in range(L):
+            n = counts[a][b] if clip is None else min(max(counts[a][b], clip[0]), clip[1])
+            base[a][b] = math.sqrt(n) if reweight == "sqrt_inv" else float(n)
+    window, h = (kernel_window(kernel, ks, sigma), ks // 2) if lds else ([1.0], 0)
+    weights = []
+    for a, b in cells:
+        total, mass_inside = 0.0, 0.0
+        for x in range(-h, h + 1):
+            for y in range(-h, h + 1):
+                product = window[x + h] * window[y + h]
+                if 0 <= a + x < K and 0 <= b + y < L:
+                    total += product * base[a + x][b + y]
+                    mass_inside += product
+                elif boundary == "reflect":
+                    total += product * base[reflect_with_edge(a + x, K)][reflect_with_edge(b + y, L)]
+        if boundary == "renormalize" and lds:
+            total /= mass_inside
+        weights.append(1 / total)
+    return [weight * len(weights) / sum(weights) for weight in weights]
 
 
 def age_weights(ages) -> list[float]:

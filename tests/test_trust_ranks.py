@@ -61,7 +61,7 @@ def measures(store: Path) -> dict[str, np.ndarray]:
         "fds means": next(v for k, v in found["state"].items() if k.endswith("running_mean_last_epoch")).numpy(),
         "fds counts": next(v for k, v in found["state"].items() if k.endswith("num_samples_tracked")).numpy(),
         "metrics": np.array([overall["mse"], overall["l1"]]),
-        "predictions": np.array([float(row["prediction"]) for row in rows]),
+        "predictions": np.array([float(row.get("prediction") or row["l1"]) for row in rows]),  # or errors of each image
     }
 
 

@@ -22,6 +22,7 @@ class Benchmark:
     epochs: str
     exact: tuple[str, ...] = ()
     data: str = ""  # below --data_dir, what make_sample.py writes
+    prepare: tuple[str, ...] = ()  # a script that comes after it, with its flags
 
 
 _FACES = {
@@ -42,6 +43,20 @@ BENCHMARKS = {
         exact=("--dropout", "0", "--dropout_embs", "0"),
         data="STS-B",
     ),
+    "nyud2-dir": Benchmark(
+        sample=("--scenes", "4", "--frames", "4", "--test", "5", "--height", "32", "--width", "44"),
+        small=("--bucket_counts", "{data}/train_bucket_num.txt", "--height", "32", "--width", "44", "--model", "resnet18",
+               "--no_imagenet", "--batch_size", "5", "--workers", "0", "--device", "cpu", "--print_freq", "1"),
+        epochs="--epochs",
+        exact=("--lr", "1e-6"),
+    ),
+    "shhs-dir": Benchmark(
+        sample=("--train", "21", "--per_score", "1", "--minutes", "2.1", "3", "--workers", "1"),
+        small=("--width", "4", "--d_hid", "8", "--batch_size", "8", "--workers", "0", "--device", "cpu", "--print_freq", "1"),
+        epochs="--epochs",
+        exact=("--lr", "1e-4"),
+        prepare=("preprocess_shhs.py", "--cap", "1", "--workers", "1"),
+    ),
 }
 METHODS = {"vanilla": (), "second_pass": ("--fds",), "streaming": ("--fds", "--fds_stats", "streaming")}
 
@@ -50,8 +65,12 @@ def make_sample(folder: str, out: Path) -> Path:
     """The sample of a folder in `out`; returns its --data_dir."""
     benchmark = BENCHMARKS[folder]
     execute(["make_sample.py", *benchmark.sample, "--out", out / benchmark.data], ROOT / folder)
+    if benchmark.prepare:
+        execute([*benchmark.prepare, "--data_dir", out], ROOT / folder)
     for file in out.glob("*.csv"):  # the least that make_sample.py draws for evaluation is one face of each age: take a fifth
         header, *rows = file.read_text().splitlines()
+        if not header.startswith("age,"):
+            continue
         rows = [row for i, row in enumerate(rows) if row.endswith("train") or i % 5 == 0]
         file.write_text("\n".join([header, *rows, ""]))
     return out
@@ -59,7 +78,8 @@ def make_sample(folder: str, out: Path) -> Path:
 
 def words(folder: str, data: Path, epochs: int, *more: str) -> list[str]:
     benchmark = BENCHMARKS[folder]
-    return ["--data_dir", str(data), *benchmark.small, benchmark.epochs, str(epochs), *more]
+    small = [word.replace("{data}", str(data)) for word in benchmark.small]
+    return ["--data_dir", str(data), *small, benchmark.epochs, str(epochs), *more]
 
 
 def outcome(store: Path) -> dict:

@@ -1,0 +1,36 @@
+"""The library's API as HTML, from its docstrings, by pdoc; a warning is an error.
+
+    python docs-src/make_docs.py              # into docs/
+    python docs-src/make_docs.py --out site
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import warnings
+from pathlib import Path
+
+from imbalanced_regression.cli import ArgumentParser, guard
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder for the HTML")
+    args = parser.parse_args()
+    warnings.simplefilter("error")
+    import pdoc
+
+    import imbalanced_regression as library
+
+    # the public names load when first used, and pdoc looks at those a module has already
+    vars(library).update({name: getattr(library, name) for name in library.__all__})
+    pdoc.render.configure(docformat="google", footer_text=f"imbalanced_regression {library.__version__}")
+    modules = [f"{library.__name__}.{module.name}" for module in pkgutil.iter_modules(library.__path__)]
+    pdoc.pdoc(library.__name__, *(name for name in modules if not name.endswith("__main__")), output_directory=args.out)
+    print(args.out / "index.html")
+
+
+if __name__ == "__main__":
+    guard(main)

@@ -1,0 +1,446 @@
+"""Looks at the labels of a data set and proposes bins, kernel and re-weighting, each with its reason.
+
+The one idea: every rule reads a number off the labels that can be checked by hand (share of the range, Silverman's
+width, effective share of the sample), and the advice is the line of code that acts on it. Needs numpy and scipy only;
+tables are read by pandas, pictures drawn by matplotlib.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .bins import Bins, as_labels
+from .lds import effective_density
+from .metrics import SHOTS, shot_of_counts
+
+_ONE_PER_VALUE = 20  # up to this many distinct values each gets a bin whatever their counts
+_MOST_BINS, _FEWEST_BINS = 100, 10
+_HEAVY_TAIL = 0.25  # the middle 90 % of the labels lie in less than this share of the range
+_BALANCED = 0.95  # effective share of the sample under "inverse" above which weights change nothing
+_HARSH = 0.5, 10  # effective share below which, or weight above which, "inverse" leaves too few labels to learn from
+
+
+@dataclass
+class Advice:
+    """What `advise` found and proposes; (K,) arrays are per bin.
+
+    `bins` and the text `bins_code` that makes them; `lds_weights` arguments `reweight`, `ks`, `sigma`; `reasons` in
+    words for "bins", "kernel" and "weights"; `counts`, the smoothed `density` and the `weights` of a label in each bin
+    (mean 1 over the labels); `share`, the effective share of the sample under each re-weighting; `notes`, what else
+    to mind.
+    """
+
+    bins: Bins
+    bins_code: str
+    ks: int
+    sigma: float
+    reweight: str
+    reasons: dict[str, str]
+    counts: np.ndarray
+    shots: np.ndarray
+    density: np.ndarray
+    weights: np.ndarray
+    share: dict[str, float]
+    notes: list[str] = field(default_factory=list)
+
+
+def advise(labels, *, many: int = 100, few: int = 20) -> Advice:
+    """Bins, kernel and re-weighting for labels (N,), each with its reason.
+
+    Bins: one per value where there are few values or many labels of each; equal width after Freedman and Diaconis
+    otherwise; for heavy tails equal width in the logarithm, or in asinh where labels are not all positive. Kernel:
+    Silverman's rule, in bins; on the published AgeDB-DIR and STS-B-DIR labels it gives the published sigma of about 2.
+    Re-weighting: by the effective share of the sample, (sum w)^2 / (N sum w^2): "none" where "inverse" leaves it near
+    1, "inverse" while it keeps half of the sample and no weight passes 10, "sqrt_inv" otherwise.
+
+    Args:
+        labels: (N,) or (N, 1) finite numbers.
+        many, few: what makes a bin many-shot (more) or few-shot (fewer), as in `shot_metrics`.
+
+    Raises:
+        ValueError: no labels, or NaN or infinite ones.
+    """
+    labels = as_labels(labels)
+    bins, code, why_bins = _choose_bins(labels)
+    counts = bins.counts(labels)
+    ks, sigma, why_kernel = _choose_kernel(labels, bins)
+    share, largest, weights = {}, {}, {"none": np.ones(bins.count)}
+    for how in ("sqrt_inv", "inverse"):
+        weights[how] = _bin_weights(counts, how, ks, sigma)
+        used = weights[how][counts > 0]
+        share[how], largest[how] = len(labels) / float(counts[counts > 0] @ used**2), float(used.max())
+    reweight, why_weights = _choose_weights(share, largest, bins)
+    return Advice(
+        bins=bins, bins_code=code, ks=ks, sigma=sigma, reweight=reweight,
+        reasons={"bins": why_bins, "kernel": why_kernel, "weights": why_weights},
+        counts=counts, shots=shot_of_counts(counts, many, few),
+        density=effective_density(counts, ks=ks, sigma=sigma), weights=weights[reweight], share=share,
+        notes=_notes(labels, bins, share, reweight, many=many, heavy_tail="heavy tail" in why_bins),
+    )
+
+
+def _bin_weights(counts: np.ndarray, reweight: str, ks: int, sigma: float) -> np.ndarray:
+    """What `lds_weights` gives a label of each bin (K,), also of the bins that have none yet (NaN where undefined)."""
+    density = effective_density(counts, reweight=reweight, ks=ks, sigma=sigma)
+    weights = np.divide(1.0, density, out=np.full(len(counts), np.nan), where=density > 0)
+    used = counts > 0
+    return weights * counts.sum() / (counts[used] @ weights[used])
+
+
+# -- bins --------------------------------------------------------------------------------------------------------------
+
+
+def _choose_bins(labels: np.ndarray) -> tuple[Bins, str, str]:
+    values = np.unique(labels)
+    low, high = float(values[0]), float(values[-1])
+    if len(values) == 1:
+        return Bins.auto(labels), f"Bins.auto([{low!r}])", "all labels are equal, so there is one bin"
+    step = _grid_step(values)
+    places = round((high - low) / step) + 1 if step else 0
+    repeat = len(labels) >= 2 * len(values)
+    if step and ((places <= _ONE_PER_VALUE and repeat) or (places <= 256 and len(labels) >= 5 * places)):
+        bins, code = _width(low - step / 2, places, step)
+        return bins, code, f"the labels take {len(values)} values in steps of {step:g}: one bin for each"
+    if len(values) <= _ONE_PER_VALUE and repeat:
+        middles = ((values[1:] + values[:-1]) / 2).tolist()
+        edges = _rounded([2 * low - middles[0], *middles, 2 * high - middles[-1]], float(np.diff(values).min()))
+        return Bins(edges), f"Bins({edges})", f"the labels take {len(values)} values, unevenly spaced: one bin for each"
+
+    lower, upper = np.quantile(labels, [0.05, 0.95])
+    middle = (upper - lower) / (high - low)
+    if middle < _HEAVY_TAIL:
+        tail = f"a heavy tail: the middle 90 % of the labels lie in {100 * middle:.2g} % of the range, so bins of equal width "
+        if low > 0 and high >= 10 * low:
+            count = _bin_count(np.log(labels))
+            first, last = (float(f"{value:.4g}") for value in (low, high))
+            why = tail + "would leave most empty; these are equally wide in the logarithm of the label"
+            return Bins(np.geomspace(first, last, count + 1)), f"Bins(np.geomspace({first}, {last}, {count + 1}))", why
+        center, scale = _rounded([np.median(labels), _spread(labels)], _spread(labels))
+        bent = np.arcsinh((labels - center) / scale)
+        first, last = math.floor(10 * bent.min()) / 10, math.ceil(10 * bent.max()) / 10
+        count = _bin_count(bent)
+        code = f"Bins({center} + {scale} * np.sinh(np.linspace({first}, {last}, {count + 1})))"
+        why = tail + f"would leave most empty; these grow with the distance from the median, {center:g}"
+        return Bins(center + scale * np.sinh(np.linspace(first, last, count + 1))), code, why
+
+    width = (high - low) / _bin_count(labels)
+    if step:
+        width = step * max(1, round(width / step))
+        start = low - step / 2
+        count = math.ceil((high - start) / width - 1e-9)
+        why = f"whole numbers of the labels' step, {step:g}, "
+    else:
+        width = _round_number(width)
+        start = width * math.floor(low / width + 1e-9)
+        count = max(1, math.ceil((high - start) / width - 1e-9))
+        why = "a round width "
+    bins, code = _width(start, count, width)
+    return bins, code, why + f"near the rule of Freedman and Diaconis for {len(labels)} labels"
+
+
+def _width(low: float, count: int, width: float) -> tuple[Bins, str]:
+    low, width = _rounded([low, width], width / count)
+    (high,) = _rounded([low + count * width], width / count)
+    return Bins.width(low, high, width), f"Bins.width({low}, {high}, {width})"
+
+
+def _grid_step(values: np.ndarray) -> float:
+    """The step of the regular grid on which sorted distinct values lie, or 0 where they lie on none of up to 1e5 places."""
+    steps = np.diff(values)
+    span = float(values[-1] - values[0])
+    if span / steps.min() > 1e5:
+        return 0.0
+    step = span / round(span / float(steps.min()))
+    places = (values - values[0]) / step
+    if not np.allclose(places, np.round(places), rtol=0, atol=1e-2):
+        return 0.0
+    # a grid nobody meets twice is chance: labels of full precision lie on some fine one
+    return step if len(values) >= 0.05 * (span / step) or step == round(step, 3) else 0.0
+
+
+def _spread(labels: np.ndarray) -> float:
+    """The interquartile range, or where that is 0 the standard deviation; above 0 unless all labels are equal."""
+    lower, upper = np.quantile(labels, [0.25, 0.75])
+    return float(upper - lower) or float(np.std(labels))
+
+
+def _bin_count(labels: np.ndarray) -> int:
+    """How many bins of equal width: Freedman and Diaconis (1981), within 10 to 100."""
+    width = 2 * _spread(labels) / np.cbrt(len(labels))
+    return int(np.clip(math.ceil(np.ptp(labels) / width), _FEWEST_BINS, _MOST_BINS))
+
+
+def _round_number(value: float) -> float:
+    power = 10.0 ** math.floor(math.log10(value))
+    return float(f"{min((power * m for m in (1, 2, 2.5, 5, 10)), key=lambda r: abs(math.log(r / value))):.3g}")
+
+
+def _rounded(values, scale: float) -> list[float]:
+    """Values with as many decimals as a thousandth of `scale` needs: short to write, and nothing moves by more."""
+    return [round(float(value), 3 - math.floor(math.log10(scale))) for value in values]
+
+
+# -- kernel and weights ------------------------------------------------------------------------------------------------
+
+
+def _choose_kernel(labels: np.ndarray, bins: Bins) -> tuple[int, float, str]:
+    place = np.interp(labels, bins.edges, np.arange(bins.count + 1))  # in bins, so that uneven bins count alike
+    lower, upper = np.quantile(place, [0.25, 0.75])
+    spread = min(np.std(place), (upper - lower) / 1.349) or np.std(place)
+    best = 0.9 * spread * len(labels) ** -0.2
+    most = max(1.0, bins.count / 8)
+    sigma = round(2 * min(max(best, 1.0), most)) / 2
+    ks = 2 * math.ceil(sigma) + 1
+    why = f"Silverman's rule for the density of {len(labels)} labels gives a width of {best:.2g} bins"
+    if best > most:
+        why += f", held to an eighth of the {bins.count} bins"
+    elif best < 1:
+        why += ", raised to 1 so that neighbours count at all"
+    if (ks, sigma) == (5, 2):
+        why += "; it is the published choice"
+    return ks, sigma, why
+
+
+def _choose_weights(share: dict[str, float], largest: dict[str, float], bins: Bins) -> tuple[str, str]:
+    percent = {how: f"{100 * value:.0f} %" for how, value in share.items()}
+    if bins.count == 1:
+        return "none", "with one label value there is nothing to weigh"
+    if share["inverse"] >= _BALANCED and largest["inverse"] < 2:
+        return "none", (
+            f"the labels are balanced: even 'inverse' weights reach {largest['inverse']:.2f} times the mean at most and keep "
+            f"{percent['inverse']} of the sample effective, so they would change nothing"
+        )
+    if share["inverse"] >= _HARSH[0] and largest["inverse"] <= _HARSH[1]:
+        return "inverse", (
+            f"it keeps {percent['inverse']} of the sample effective, and the rarest labels weigh at most "
+            f"{largest['inverse']:.3g} times the mean"
+        )
+    return "sqrt_inv", (
+        f"'inverse' would leave {percent['inverse']} of the sample effective and weigh the rarest {largest['inverse']:.3g} "
+        f"times the mean; the square root keeps {percent['sqrt_inv']} and weighs them {largest['sqrt_inv']:.3g} times"
+    )
+
+
+def _notes(
+    labels: np.ndarray, bins: Bins, share: dict[str, float], reweight: str, *, many: int, heavy_tail: bool
+) -> list[str]:
+    notes = []
+    values, counts = np.unique(labels, return_counts=True)
+    commonest = counts.argmax()
+    if len(values) > _ONE_PER_VALUE and counts[commonest] > 0.3 * len(labels):
+        notes.append(
+            f"{100 * counts[commonest] / len(labels):.0f} % of the labels are exactly {values[commonest]:g}: weights push a "
+            "model away from them; a classifier for that value and a regressor for the others may serve better"
+        )
+    if len(labels) < 100:
+        notes.append(f"{len(labels)} labels are few: counts of bins are mostly chance; check the gain by cross-validation")
+    apart = np.abs(labels - np.median(labels))
+    far = apart > 10 * _spread(labels) if len(values) > 1 else apart > 0
+    if not heavy_tail and 0 < far.sum() <= max(3, 0.001 * len(labels)):
+        farthest = labels[apart.argmax()]
+        notes.append(f"{far.sum()} far from all others, such as {farthest:g}: an error in the data would weigh much")
+    if reweight == "sqrt_inv" and share["sqrt_inv"] < 0.3:
+        notes.append("a few labels still carry much of the weight: fewer bins, or clip=(low, high) on the counts, limit it")
+    fullest = bins.counts(labels).max()
+    if bins.count > 1 and fullest <= many:
+        limits = f"many={max(2, round(0.28 * fullest))}, few={max(2, round(0.06 * fullest))}"
+        notes.append(
+            f"no bin is many-shot; shot_metrics(..., {limits}) would set the limits in proportion to the fullest bin, as "
+            "100 and 20 are on AgeDB-DIR"
+        )
+    if heavy_tail:
+        notes.append(
+            "for errors over equally many labels each use Bins.quantile(labels, 20) in shot_metrics; its counts are "
+            "equal, so it gives no weights"
+        )
+    return notes
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+_READABLE = ".csv, .tsv (also .gz), .npy or .parquet"
+
+
+def read_labels(path: str | Path, target: str | None = None) -> tuple[np.ndarray, str]:
+    """The column `target` of a table as (N,) float64, missing values as NaN, and the Python line that reads it.
+
+    For `.npy` the target is a column number, and may be None for arrays (N,) or (N, 1); for tables it may be None where
+    there is one column.
+
+    Raises:
+        ValueError: a file that is not there, not readable or of another kind; a column that is missing or no number.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"FILE: there is no file {path}")
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    kind = suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in _PACKED else (suffixes or [""])[-1]
+    if kind == ".npy":
+        return _read_npy(path, target)
+    if kind not in _SEPARATORS and kind != ".parquet":
+        raise ValueError(f"FILE: expected {_READABLE}, found {path.name}")
+    try:
+        import pandas
+    except ImportError:
+        raise ValueError("FILE: tables are read by pandas, which is not installed: pip install pandas, or pass .npy") from None
+    try:
+        if kind == ".parquet":
+            table, code = pandas.read_parquet(path), f"pandas.read_parquet({str(path)!r})"
+        else:
+            tab = ', sep="\\t"' if kind != ".csv" else ""
+            table = pandas.read_csv(path, sep=_SEPARATORS[kind], low_memory=False)
+            code = f"pandas.read_csv({str(path)!r}{tab})"
+    except ImportError:
+        raise ValueError("FILE: parquet needs pyarrow, which is not installed: pip install pyarrow") from None
+    except (ValueError, UnicodeError, EOFError, OSError) as error:  # what pandas ends in on files that are no tables
+        raise ValueError(f"FILE: {path} cannot be read: {error}") from None
+    names = [str(name) for name in table.columns]
+    numbers = [str(name) for name, type_ in table.dtypes.items() if pandas.api.types.is_numeric_dtype(type_)]
+    if target is None:
+        if len(names) != 1:
+            raise ValueError(f"--target: name the column of labels, one of {_some(numbers)}")
+        target = names[0]
+    if target not in names:
+        raise ValueError(f"--target: {path.name} has no column {target!r}; its columns of numbers are {_some(numbers)}")
+    column = table.iloc[:, names.index(target)]
+    if target not in numbers:
+        strange = column[pandas.to_numeric(column, errors="coerce").isna() & column.notna()]
+        raise ValueError(
+            f"--target: column {target!r} holds {len(strange)} entries that are no numbers, the first {str(strange.iloc[0])!r}"
+            if len(strange) else f"--target: column {target!r} holds no numbers but {column.dtype}"
+        )
+    return column.to_numpy(dtype=np.float64, na_value=np.nan), f"{code}[{target!r}].to_numpy()"
+
+
+def _read_npy(path: Path, target: str | None) -> tuple[np.ndarray, str]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueError(f"FILE: {path} cannot be read: {error}") from None
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        raise ValueError(f"FILE: {path} holds no numbers but {getattr(array, 'dtype', type(array).__name__)}")
+    code = f"np.load({str(path)!r})"
+    if array.ndim == 1 and target is None:
+        return array.astype(np.float64), code
+    if array.ndim != 2:
+        raise ValueError(f"FILE: expected an array (N,) or (N, M), found {array.shape}" + (
+            f"; leave out --target {target}" if array.ndim == 1 else ""))
+    if target is None and array.shape[1] == 1:
+        target = "0"
+    if target is None or not target.isdecimal() or int(target) >= array.shape[1]:
+        raise ValueError(f"--target: expected a column number, 0 to {array.shape[1] - 1}, found {target}")
+    return array[:, int(target)].astype(np.float64), f"{code}[:, {int(target)}]"
+
+
+def _some(names: list[str]) -> str:
+    return (", ".join(names[:12]) + (" ..." if len(names) > 12 else "")) or "none"
+
+
+# -- in words and as a picture -----------------------------------------------------------------------------------------
+
+
+def describe(labels: np.ndarray, advice: Advice, *, many: int = 100, few: int = 20) -> str:
+    """The summary of the labels and the advice with its reasons, as text of several lines."""
+    counts, used = advice.counts, advice.counts > 0
+    spread = np.std(labels)
+    skew = float(np.mean(((labels - labels.mean()) / spread) ** 3)) if spread > 0 else 0.0
+    inner = counts[used.argmax() : len(counts) - used[::-1].argmax()]
+    ratio = counts.max() / counts[used].min()
+    shots = []
+    for shot, rule in zip(SHOTS, (f"> {many}", f"{few} to {many}", f"< {few}")):
+        chosen = advice.shots == shot
+        bins = (chosen & used).sum()
+        percent = 100 * counts[chosen].sum() / len(labels)
+        shots.append(f"{shot} ({rule}): {percent:.3g} % of the labels in {bins} bin{'' if bins == 1 else 's'}")
+    lines = [
+        f"labels     {len(labels)}, {len(np.unique(labels))} distinct, {labels.min():g} to {labels.max():g}; "
+        f"mean {labels.mean():.4g}, median {np.median(labels):.4g}, skewness {skew:.2g}",
+        f"bins       {advice.bins.count}, {(~used).sum()} empty ({(inner == 0).sum()} of them between others); "
+        f"fullest {counts.max()}, emptiest used {counts[used].min()}: imbalance ratio {ratio:.3g}",
+        "shots      " + "; ".join(shots),
+        "",
+        "advice",
+        f"  bins     {advice.bins_code}",
+        f"           {advice.reasons['bins']}",
+    ]
+    if advice.reweight == "none":
+        lines += ["  weights  none", f"           {advice.reasons['weights']}"]
+    else:
+        lines += [
+            f"  kernel   gaussian, ks {advice.ks}, sigma {advice.sigma:g}",
+            f"           {advice.reasons['kernel']}",
+            f"  weights  {advice.reweight}, smoothed (LDS)",
+            f"           {advice.reasons['weights']}",
+        ]
+    lines += [f"  note     {note}" for note in advice.notes]
+    return "\n".join(lines)
+
+
+def code(advice: Advice, read: str) -> str:
+    """The advice as Python: `read` is the expression that gives the labels (NaN where missing)."""
+    names = "Bins" if advice.reweight == "none" else "Bins, lds_weights"
+    lines = ["import numpy as np", *(["import pandas"] if read.startswith("pandas") else [])]
+    lines += [f"from imbalanced_regression import {names}", "", f"labels = {read}", "labels = labels[np.isfinite(labels)]"]
+    lines.append(f"bins = {advice.bins_code}")
+    if advice.reweight != "none":
+        how = f'reweight="{advice.reweight}", ks={advice.ks}, sigma={advice.sigma:g}'
+        lines.append(f"weights = lds_weights(labels, bins, {how})")
+    return "\n".join(lines)
+
+
+def flags(advice: Advice) -> str:
+    """The advice as flags of a benchmark's train.py; empty where no method is needed."""
+    if advice.reweight == "none":
+        return ""
+    window = f"{{0}}_ks {advice.ks} {{0}}_sigma {advice.sigma:g}"
+    return f"--reweight {advice.reweight} --lds {window.format('--lds')} --fds {window.format('--fds')}"
+
+
+def figure(advice: Advice, title: str, label: str) -> bytes:
+    """Histogram with the smoothed density over it, shots shaded, and below the weight of a label in each bin; a PNG."""
+    from .drawing import BAR, LINE, MUTED, SHADES, new_figure, png, shade_shots
+
+    fig = new_figure(9, 6)
+    from matplotlib.patches import Patch  # now that it is known to be there
+
+    bins, K = advice.bins, advice.bins.count
+    even = np.allclose(np.diff(bins.edges), np.diff(bins.edges)[0], rtol=1e-3)
+    edges = bins.edges if even else np.arange(K + 1.0)  # uneven bins are drawn equally wide, with their edges written
+    middle = (edges[1:] + edges[:-1]) / 2
+    top, bottom = fig.subplots(2, 1, sharex=True)
+    fig.suptitle(title, fontsize=11)
+    for axes in (top, bottom):
+        shade_shots(axes, edges, advice.shots)
+        axes.set_xlim(edges[0], edges[-1])
+    top.bar(middle, advice.counts, np.diff(edges), color=BAR, edgecolor="white", lw=0.4, zorder=2)
+    bars = Patch(color=BAR, label="labels")
+    (line,) = top.plot(middle, _mass(advice), color=LINE, lw=1.8, zorder=3, label="smoothed density (LDS)")
+    top.set_ylabel("labels per bin")
+    used = [Patch(facecolor=SHADES[s], edgecolor=MUTED, lw=0.5, label=f"{s}-shot") for s in SHOTS if (advice.shots == s).any()]
+    top.set_ylim(0, 1.3 * max(advice.counts.max(), 1))
+    top.legend(handles=[bars, line, *used], loc="upper center", ncols=5, framealpha=1, edgecolor="none", fontsize=9)
+    seen = advice.counts > 0
+    weights = np.where(seen, advice.weights, np.nan)  # where there are no labels there is nothing to weigh
+    bottom.bar(middle, weights, np.diff(edges), color=BAR, edgecolor="white", lw=0.4, zorder=2)
+    bottom.axhline(1, color=LINE, lw=1, ls="--", zorder=3)
+    bottom.set_ylabel("weight of a label")
+    bottom.set_ylim(0, 1.15 * np.nanmax(weights))
+    how = "no re-weighting needed" if advice.reweight == "none" else (
+        f"{advice.reweight}, LDS with ks {advice.ks}, sigma {advice.sigma:g}; dashed: the mean, 1")
+    bottom.set_title(how, fontsize=9, loc="left")
+    bottom.set_xlabel(label if even else f"{label} (bins of unequal width)")
+    if not even:
+        at = np.unique(np.linspace(0, K, min(K, 10) + 1).round().astype(int))
+        bottom.set_xticks(at, [f"{bins.edges[i]:.3g}" for i in at])
+    return png(fig)
+
+
+def _mass(advice: Advice) -> np.ndarray:
+    """The smoothed density on the scale of the counts: the window has maximum 1, so its sum is divided out."""
+    return advice.density * advice.counts.sum() / advice.density.sum()

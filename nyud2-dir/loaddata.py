@@ -1,0 +1,254 @@
+"""From the csv files to batches: pairs of an image and its depth map, the scenes held out, and the balanced test mask.
+
+One sample: a row `data/...jpg,data/...png` -> decoded -> `nyu_transform.py` on both -> depth in metres, and a weight per
+pixel: from the table of bins in training, 0 or 1 otherwise. Everything cheap to check is checked before training.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import torch
+from models.net import output_size
+from nyu_transform import eval_transform, nearest, train_transform
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision import tv_tensors
+from utils import pixel_weights
+
+from imbalanced_regression.images import BadImage
+from imbalanced_regression.runtime import mix
+
+ADVICE = "python download_nyud2.py fetches the data, python make_sample.py makes a sample"
+TRAIN, TEST, SUBSET, MASK = "nyu2_train.csv", "nyu2_test.csv", "nyu2_train_FDS_subset.csv", "test_balanced_mask.npy"
+# what a depth file holds: Pillow's mode, and what makes metres of it; training files are 8-bit, 255 = 10 m
+FORMATS = {"8-bit": (("L",), lambda depth: depth.float() / 255 * 10),
+           "16-bit": (("I;16", "I;16B", "I"), lambda depth: depth.float() / 1000)}
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Rows of a csv: N image files, their depth files, and where each row stands ("file, row n")."""
+
+    images: list[str]
+    depths: list[str]
+    where: list[str]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def only(self, chosen) -> Pairs:
+        """The rows at the places `chosen`."""
+        return replace(self, **{name: [values[i] for i in chosen] for name, values in vars(self).items()})
+
+
+def read_pairs(data_dir: str | Path, name: str) -> Pairs:
+    """The csv `name` in `data_dir` (no header; image and depth path, both beginning with `data/`, which is `data_dir`).
+
+    Raises ValueError or FileNotFoundError naming the csv and the row: another number of fields, a path that does not begin
+    with `data/` or leads outside, a file that is missing; no rows at all.
+    """
+    path, data_dir = Path(data_dir) / name, Path(data_dir)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; {ADVICE}")
+    there: dict[str, set[str]] = {}
+    pairs = Pairs([], [], [])
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        try:
+            rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if row]
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: {error}") from None
+    for number, row in rows:
+        where = f"{path}, row {number}"
+        if len(row) != 2:
+            raise ValueError(f"{where}: expected an image and a depth path, found {len(row)} fields")
+        files = [_below(data_dir, text.strip(), where) for text in row]
+        for file_path, kind in zip(files, ("image", "depth file")):
+            folder, base = os.path.split(file_path)
+            if folder not in there:  # folder by folder: much faster than asking for 100,000 files
+                there[folder] = set(os.listdir(folder)) if os.path.isdir(folder) else set()
+            if base not in there[folder]:
+                raise FileNotFoundError(f"{where}: the {kind} {file_path} is missing; {ADVICE}")
+        for values, value in zip((pairs.images, pairs.depths, pairs.where), (*files, where)):
+            values.append(value)
+    if not len(pairs):
+        raise ValueError(f"{path} has no rows; {ADVICE}")
+    return pairs
+
+
+def _below(data_dir: Path, text: str, where: str) -> str:
+    parts = PurePosixPath(text).parts
+    if len(parts) < 2 or parts[0] != "data" or ".." in parts or "\\" in text or "\0" in text:
+        raise ValueError(f"{where}: the path is {text!r}, not data/... below --data_dir")
+    return os.path.join(data_dir, *parts[1:])
+
+
+def scene(path: str) -> str:
+    """The scene an image belongs to: its folder's name without `_out`, and without the letter of a part of a recording."""
+    return re.sub(r"(\d)[a-z]?(_out)?$", r"\1", os.path.basename(os.path.dirname(path)))
+
+
+def held_out(pairs: Pairs, share: float, seed: int) -> np.ndarray:
+    """Which rows belong to the scenes held out from training, (N,) bool: `share` of the scenes, at least one, by `seed`.
+
+    Raises ValueError where there are fewer than two scenes.
+    """
+    scenes = [scene(path) for path in pairs.images]
+    names = sorted(set(scenes))
+    if len(names) < 2:
+        raise ValueError(
+            f"{pairs.where[0]}: all images are of one scene, {names[0]}; choosing a checkpoint on held-out scenes needs "
+            "two, or pass --select_on test"
+        )
+    count = min(max(1, round(share * len(names))), len(names) - 1)
+    chosen = set(np.random.default_rng([seed, 5]).permutation(names)[:count].tolist())
+    return np.array([name in chosen for name in scenes])
+
+
+def read_image(path: str, where: str) -> Tensor:
+    """An image file -> (3, H, W) uint8, RGB. Raises BadImage (a ValueError) with file and row."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    except Exception as error:  # a damaged file makes Pillow raise nearly anything
+        raise BadImage(f"{where}: {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def read_depth(path: str, where: str, kind: str) -> Tensor:
+    """A depth file -> (1, H, W), uint8 or int32 as stored; `kind` is a key of `FORMATS`.
+
+    Raises BadImage (a ValueError) with file and row: unreadable, of another bit depth, or without any depth.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            mode, values = image.mode, np.array(image)
+    except Exception as error:  # as above
+        raise BadImage(f"{where}: {path} cannot be read: {' '.join(str(error).split())}") from error
+    if mode not in FORMATS[kind][0]:
+        raise BadImage(f"{where}: the depth file {path} is of mode {mode}, expected {kind} grey values")
+    if not values.any():
+        raise BadImage(f"{where}: the depth file {path} is all zero; it holds no depth")
+    return torch.from_numpy(values if kind == "8-bit" else values.astype(np.int32))[None]
+
+
+class DepthDataset(Dataset):
+    """Item -> (image (3, height, width) float32, depth in metres and weights, (1, h, w) float32 each).
+
+    Args:
+        pairs: the rows.
+        height, width: of the images, in pixels.
+        kind: of the depth files, "8-bit" or "16-bit".
+        table: (100,) weights of the depth bins. None: a pixel with depth counts 1, one without 0.
+        mask: (N, height, width) 0/1, the pixels that count, instead.
+        half: depth at the model's output size, as training and FDS need it; else at the image's, as measuring does.
+        augment: random scale, flip, rotation and colours, a pure function of (seed, epoch, index): four processes see
+            what one sees. Call `set_epoch` before each pass; the epoch lies in memory shared with the workers.
+
+    Raises BadImage (a ValueError) naming file and row, when an item is read: see `read_image` and `read_depth`; sizes that
+    differ; a pixel of the mask without depth.
+    """
+
+    def __init__(
+        self, pairs: Pairs, height: int, width: int, kind: str = "8-bit", *, table: np.ndarray | None = None,
+        mask: np.ndarray | None = None, half: bool = False, augment: bool = False, seed: int = 0,
+    ):
+        self.pairs, self.kind, self.half, self.augment, self.seed = pairs, kind, half, augment, seed
+        self.size = output_size(height, width) if half else (height, width)
+        self.geometry = eval_transform(height, width)
+        self.transform = train_transform(height, width) if augment else self.geometry
+        self.table = None if table is None else torch.from_numpy(table)
+        self.mask = mask
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        where = self.pairs.where[index]
+        image = read_image(self.pairs.images[index], where)
+        depth = read_depth(self.pairs.depths[index], where, self.kind)
+        if image.shape[-2:] != depth.shape[-2:]:
+            sizes = " and ".join(f"{x.shape[-1]}x{x.shape[-2]}" for x in (image, depth))
+            raise BadImage(f"{where}: {self.pairs.images[index]} and its depth file differ in size: {sizes}")
+        pair = tv_tensors.Image(image), tv_tensors.Mask(depth)
+        if self.augment:
+            with torch.random.fork_rng(devices=[]):  # no one else's draws change
+                torch.default_generator.manual_seed(mix(self.seed, int(self._epoch), index))
+                pair = self.transform(*pair)
+        else:
+            pair = self.transform(*pair)
+        image, depth = (part.as_subclass(Tensor) for part in pair)
+        depth = FORMATS[self.kind][1](nearest(depth, self.size))
+        return image, depth, self.weights(index, depth)
+
+    def depth(self, index: int) -> Tensor:
+        """The depth map alone, without augmentation: (1, h, w) float32 in metres. Its image is not read."""
+        stored = read_depth(self.pairs.depths[index], self.pairs.where[index], self.kind)
+        return FORMATS[self.kind][1](nearest(self.geometry(tv_tensors.Mask(stored)).as_subclass(Tensor), self.size))
+
+    def weights(self, index: int, depth: Tensor) -> Tensor:
+        """What each pixel of the item's depth map counts, (1, h, w) float32."""
+        if self.mask is not None:
+            weights = torch.from_numpy(np.array(self.mask[index], dtype=np.float32))[None]
+            if (depth[weights > 0] <= 0).any():
+                raise BadImage(f"{self.pairs.where[index]}: {MASK} marks pixels without depth; it is of another test set")
+            return weights
+        return (depth > 0).float() if self.table is None else pixel_weights(depth, self.table)
+
+
+def read_mask(data_dir: str | Path, count: int, height: int, width: int) -> np.ndarray:
+    """The balanced test mask, (count, height, width) 0/1, mapped from its file.
+
+    Raises ValueError or FileNotFoundError: missing, no array, another shape, other values than 0 and 1.
+    """
+    path, way = Path(data_dir) / MASK, "python preprocess_nyud2.py --mask makes one"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; python download_nyud2.py fetches it, {way}")
+    try:
+        mask = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path} is no array of numbers ({' '.join(str(error).split())}); {way}") from None
+    if mask.shape == (count, 1, height, width):
+        mask = mask[:, 0]
+    if mask.shape != (count, height, width):
+        raise ValueError(f"{path} has shape {mask.shape}; {TEST} and the size of the images ask for {(count, height, width)}: "
+                         f"{way}, with the same --height and --width")
+    for i in range(count):
+        if not np.isin(mask[i], (0, 1)).all():
+            raise ValueError(f"{path}: image {i + 1} holds other values than 0 and 1; {way}")
+    return mask
+
+
+def check_test(dataset: DepthDataset, bins) -> None:
+    """Read every depth map of the test set under its mask once, a few seconds, so that a wrong mask stops no run at its end.
+
+    Raises ValueError where pixels without depth are marked (with file and row), or where the marked pixels are not
+    balanced over the depth bins: then the mask is of another test set.
+    """
+    counts = np.zeros(bins.count, dtype=np.int64)
+    for i in range(len(dataset)):
+        depth = dataset.depth(i)
+        weights = dataset.weights(i, depth)
+        counts += np.bincount(bins.index(depth[weights > 0].numpy()), minlength=bins.count) if weights.any() else 0
+    present = counts[counts > 0]
+    path = dataset.pairs.where[0].rsplit(",", 1)[0]
+    if not len(present):
+        raise ValueError(f"{MASK} beside {path} marks no pixel; python preprocess_nyud2.py --mask makes one")
+    # the published mask was drawn with Pillow's resizing, so a few of its pixels fall into neighbouring bins
+    if present.max() > 2 * np.median(present) + 20:
+        raise ValueError(
+            f"{MASK} beside {path} marks {present.min()} to {present.max()} pixels per depth bin, which is not balanced: "
+            "it is of another test set; python preprocess_nyud2.py --mask makes the right one"
+        )

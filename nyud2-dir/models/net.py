@@ -1,0 +1,58 @@
+"""The model of NYUD2-DIR: E -> D and MFF, concatenated -> R's body -> FDS on its 128 channels -> R's last convolution.
+
+As a `Regressor`: encoder E, D, MFF; neck R's body; head R's `conv2`. RRT re-trains neck and head, which is all of R.
+"""
+
+from __future__ import annotations
+
+import torch
+from fds import FDS
+from torch import Tensor, nn
+
+from imbalanced_regression import Regressor
+from imbalanced_regression.images import RESNETS, imagenet_weights
+
+from .modules import MFF, D, E, Refinement, Size
+
+# published key prefix -> ours; the files of DataParallel models, as published, and bare ones
+_PARTS = (("R.FDS.", "fds."), ("R.conv2.", "head."), ("R.", "neck."), ("", "encoder."))
+RENAMES = (*((f"module.{published}", ours) for published, ours in _PARTS), *_PARTS)
+
+
+def output_size(height: int, width: int) -> Size:
+    """(H, W) of the depth map of an image: twice that of ResNet's first block; 114 x 152 for 228 x 304."""
+    return 2 * -(-height // 4), 2 * -(-width // 4)
+
+
+class DepthEncoder(nn.Module):
+    """Images (B, 3, H, W), normalised -> (B, D, h, w): D = 64 + C4 / 32 channels, (h, w) = `output_size`.
+
+    Args:
+        model: a ResNet by torchvision's name.
+        imagenet: start from its ImageNet weights (the first version of them, which were the published start).
+    """
+
+    def __init__(self, model: str = "resnet50", *, imagenet: bool = False):
+        super().__init__()
+        if model not in RESNETS:
+            raise ValueError(f"--model is {model!r}, not one of {', '.join(RESNETS)}")
+        import torchvision.models
+
+        resnet = torchvision.models.get_model(model, weights=None)
+        if imagenet:
+            resnet.load_state_dict(imagenet_weights(model, "IMAGENET1K_V1", "train from scratch with --no_imagenet"))
+        c4 = RESNETS[model]
+        self.E, self.D, self.MFF = E(resnet), D(c4), MFF([c4 // 8, c4 // 4, c4 // 2, c4])
+        self.feature_dim = 64 + c4 // 32
+
+    def forward(self, images: Tensor) -> Tensor:
+        blocks, size = self.E(images), output_size(*images.shape[-2:])
+        return torch.cat([self.D(blocks, size), self.MFF(blocks, size)], 1)
+
+
+def make_model(model: str = "resnet50", *, imagenet: bool = False, fds: bool = False, **config) -> Regressor:
+    """The model with ResNet `model`; with `fds`, `config` are the settings of this folder's `FDS`."""
+    encoder = DepthEncoder(model, imagenet=imagenet)
+    width = encoder.feature_dim
+    head = nn.Conv2d(width, 1, 5, padding=2)
+    return Regressor(encoder, head, FDS(width, **config) if fds else None, neck=Refinement(width))

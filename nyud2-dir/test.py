@@ -1,0 +1,51 @@
+"""Measure a checkpoint on NYUD2-DIR's balanced test set: ours or a published one.
+
+    python test.py --eval_model checkpoint/<run>/ckpt.best.pth.tar --data_dir ./data
+
+Encoder and image size are those the checkpoint says it was trained with, else ResNet-50 and 228 x 304; flags overrule it.
+"""
+
+from __future__ import annotations
+
+from imbalanced_regression import cli
+
+
+def main() -> None:
+    parser = cli.ArgumentParser(description=__doc__)
+    parser.add_argument("--eval_model", required=True, metavar="CKPT", help="the checkpoint")
+    parser.add_argument("--data_dir", default="./data", help="where the data lies")
+    parser.add_argument("--model", choices=cli.RESNETS, help="the encoder, by torchvision's name")
+    parser.add_argument("--height", type=int, help="of the cropped images, in pixels")
+    parser.add_argument("--width", type=int, help="of the cropped images, in pixels")
+    parser.add_argument("--batch_size", type=int, default=32, help="images at a time")
+    parser.add_argument("--workers", type=int, default=4, help="processes that load data")
+    parser.add_argument("--device", default=None, help="cpu, cuda, cuda:1 or mps; default: a GPU if there is one")
+    parser.add_argument("--amp", choices=("none", "bf16", "fp16"), default="none", help="mixed precision")
+    args = parser.parse_args()
+    cli.check_least(args, height=32, width=32, batch_size=1, workers=0)
+    # after the flags, so that --help answers at once
+    from loaddata import TEST, DepthDataset, check_test, read_mask, read_pairs
+    from models.net import RENAMES, make_model
+    from nyu_transform import HEIGHT, WIDTH
+    from utils import BINS, evaluate
+
+    from imbalanced_regression import checkpoint, engine, report, runtime
+
+    here = runtime.start(args.device, args.amp)
+    content = checkpoint.load(args.eval_model, "--eval_model")
+    settings = {"model": "resnet50", "height": HEIGHT, "width": WIDTH, **(content.get("settings") or {})}
+    name, height, width = (vars(args)[key] or settings[key] for key in ("model", "height", "width"))
+    model = make_model(name).to(here.device)
+    checkpoint.load_model(model, content, renames=RENAMES, path=args.eval_model, flag="--eval_model")
+
+    pairs = read_pairs(args.data_dir, TEST)
+    dataset = DepthDataset(pairs, height, width, "16-bit", mask=read_mask(args.data_dir, len(pairs), height, width))
+    check_test(dataset, BINS)
+    shard = runtime.Shard(range(len(dataset)), args.batch_size)
+    loader = runtime.make_loader(dataset, shard, here, workers=args.workers)
+    metrics, _ = engine.measure_pixels(model, loader, here, evaluate, "test")
+    print(report.table(metrics))
+
+
+if __name__ == "__main__":
+    cli.guard(main)

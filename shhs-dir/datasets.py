@@ -1,0 +1,86 @@
+"""The data of SHHS-DIR: shhs.csv and nights/<nsrrid>.npz -> data sets; batches are padded to their longest night.
+
+A sample is ({"eeg" (T, 1, 1920), "ecg" (T, 1, 1920), "breathing" (T, 3, 240)} of T epochs of 30 s, score 0..100, weight).
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+SIGNALS = ("eeg", "ecg", "breathing")
+ADVICE = "run python preprocess_shhs.py, on the downloaded data or with --data_dir sample on what python make_sample.py drew"
+
+
+class NightDataset(Dataset):
+    """The nights of one split; `scores` (N,) float32. Each night is read when asked for."""
+
+    def __init__(self, files: list[Path], scores: np.ndarray):
+        self.files, self.scores = files, scores
+        self.weights = np.ones(len(scores), np.float32)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, i: int):
+        try:
+            with np.load(self.files[i]) as stored:
+                night = {name: torch.from_numpy(stored[name]) for name in SIGNALS}
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise ValueError(f"{self.files[i]}: cannot be read ({error}); delete it and {ADVICE}") from None
+        return night, self.scores[i], self.weights[i]
+
+
+def read_splits(data_dir: str) -> dict[str, NightDataset]:
+    """`data_dir`/shhs.csv (nsrrid, gh, split) -> train, val and test.
+
+    Raises ValueError naming file and row for a bad row, a night without its file, or a split without nights.
+    """
+    table = Path(data_dir) / "shhs.csv"
+    if not table.is_file():
+        raise ValueError(f"--data_dir: no shhs.csv in {data_dir}; {ADVICE}")
+    rows: dict[str, tuple[list[Path], list[float]]] = {name: ([], []) for name in ("train", "val", "test")}
+    with table.open(encoding="utf-8", newline="") as file:
+        for number, row in enumerate(csv.DictReader(file), start=2):
+            try:
+                path, score = table.parent / "nights" / f"{int(row['nsrrid'])}.npz", float(row["gh"])
+                files, scores = rows[row["split"]]
+            except (KeyError, TypeError, ValueError):
+                raise ValueError(f"{table}: row {number}: expected nsrrid,gh,split, found {list(row.values())}") from None
+            if not 0 <= score <= 100:
+                raise ValueError(f"{table}: row {number}: the score {score:g} lies outside 0..100")
+            if not path.is_file():
+                raise ValueError(f"{table}: row {number}: there is no {path}; {ADVICE}")
+            files.append(path)
+            scores.append(score)
+    empty = [name for name, (files, _) in rows.items() if not files]
+    if empty:
+        raise ValueError(f"{table}: no night in {empty[0]}; {ADVICE}")
+    return {name: NightDataset(files, np.array(scores, np.float32)) for name, (files, scores) in rows.items()}
+
+
+def collate(samples) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Samples -> ({"eeg" (B, T, 1, 1920), ..., "lengths" (B,)}, scores (B, 1), weights (B, 1)), T the longest night's epochs.
+
+    Signals stay float16, half the bytes to move; the padding is zeros, which the model never looks at.
+    """
+    nights, scores, weights = zip(*samples)
+    lengths = torch.tensor([len(night["eeg"]) for night in nights])
+    inputs = {"lengths": lengths}
+    for name in SIGNALS:
+        padded = torch.zeros(len(nights), int(lengths.max()), *nights[0][name].shape[1:], dtype=torch.float16)
+        for row, night in zip(padded, nights):
+            row[: len(night[name])] = night[name]
+        inputs[name] = padded
+    return inputs, torch.tensor(np.array(scores))[:, None], torch.tensor(np.array(weights))[:, None]
+
+
+def length(dataset: NightDataset, i: int) -> int:
+    """The size of a night's file, which goes with its epochs and needs no reading."""
+    return dataset.files[i].stat().st_size

@@ -1,0 +1,101 @@
+"""SHHS-DIR's faults: a killed preprocessing goes on, bad tables, nights and EDF headers end with a reason and one line."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import ROOT, execute
+
+SHHS = ROOT / "shhs-dir"
+SMALL = ["--width", "4", "--d_hid", "8", "--batch_size", "16", "--epochs", "1", "--workers", "0", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("shhs")
+    small = ["--train", "21", "--per_score", "1", "--minutes", "2.1", "2.5", "--workers", "1"]
+    execute(["make_sample.py", *small, "--out", out], SHHS)
+    execute(["preprocess_shhs.py", "--data_dir", out, "--cap", "1", "--workers", "1"], SHHS)
+    return out
+
+
+def test_a_killed_preprocessing_goes_on_without_redoing_nights(sample, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(sample, data, ignore=shutil.ignore_patterns("nights", "*.csv.part", "shhs.csv"))
+    command = [sys.executable, "preprocess_shhs.py", "--data_dir", str(data), "--cap", "1", "--workers", "2"]
+    process = subprocess.Popen(command, cwd=SHHS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while len(list(data.glob("nights/*.npz"))) < 5:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {path: path.stat().st_mtime_ns for path in data.glob("nights/*.npz")}
+    said = execute(command[1:], SHHS)
+    assert f"{len(list(data.glob('polysomnography/edfs/shhs2/*.edf'))) - len(done)} to do" in said
+    assert all(path.stat().st_mtime_ns == time for path, time in done.items())
+    assert (data / "shhs.csv").read_text() == (sample / "shhs.csv").read_text()
+    assert not list(data.glob("nights/*.part"))
+
+
+@pytest.mark.parametrize(("text", "words"), [
+    ("nsrrid,gh\n1,50\n", "row 2: expected nsrrid,gh,split"),
+    ("nsrrid,gh,split\n../1,50,train\n", "row 2: expected nsrrid,gh,split"),
+    ("nsrrid,gh,split\n1,150,train\n", "row 2: the score 150 lies outside 0..100"),
+    ("nsrrid,gh,split\n1,nan,train\n", "row 2: the score nan lies outside 0..100"),
+    ("nsrrid,gh,split\n1,50,trian\n", "row 2: expected nsrrid,gh,split"),
+    ("nsrrid,gh,split\n12345,50,train\n", "row 2: there is no"),
+    ("nsrrid,gh,split\n", "no night in train"),
+    ("", "no night in train"),
+])
+def test_a_bad_table_is_named_with_its_line(tmp_path, text, words):
+    (tmp_path / "shhs.csv").write_text(text)
+    said = execute(["-c", "import sys; from datasets import read_splits\ntry: read_splits(sys.argv[1])\n"
+                    "except ValueError as e: print(e)", tmp_path], SHHS)
+    assert words in said
+
+
+def test_a_damaged_night_ends_the_run_with_one_line(sample, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(sample, data, ignore=shutil.ignore_patterns("polysomnography"))
+    victim = next(r["nsrrid"] for r in csv.DictReader((data / "shhs.csv").read_text().splitlines()) if r["split"] == "train")
+    path = data / f"nights/{victim}.npz"
+    path.write_bytes(path.read_bytes()[:1000])
+    said = execute(["train.py", "--data_dir", data, "--store_root", tmp_path, *SMALL], SHHS, code=2)
+    assert f"{victim}.npz: cannot be read" in said.splitlines()[-1]
+
+
+def test_no_edf_header_ends_in_anything_but_a_reason(sample):
+    """Any bytes in the header, any cut: a night is read or refused with a ValueError."""
+    edf = sorted((sample / "polysomnography/edfs/shhs2").iterdir())[0]
+    execute(["-c", """
+import sys, tempfile
+from pathlib import Path
+from hypothesis import given, settings, strategies as st
+from preprocess_shhs import read_night
+data = Path(sys.argv[1]).read_bytes()
+path = Path(tempfile.mkdtemp()) / "night.edf"
+outcomes = set()
+
+@settings(max_examples=60, deadline=None, database=None, derandomize=True)
+@given(st.integers(0, 256 * 8 - 1), st.binary(min_size=1, max_size=16), st.integers(0, len(data)))
+def test(at, new, cut):
+    broken = bytearray(data)
+    broken[at:at + len(new)] = new
+    path.write_bytes(broken[: cut if cut % 4 == 0 else None])
+    try:
+        read_night(path, 8)
+        outcomes.add("read")
+    except ValueError as error:
+        assert str(error)
+        outcomes.add("refused")
+test()
+assert outcomes == {"read", "refused"}, outcomes
+""", edf], SHHS)
