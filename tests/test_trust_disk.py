@@ -50,7 +50,15 @@ def finished(process: subprocess.Popen, code: int) -> str:
 
 
 def slow_steps(seconds: float) -> str:
-    return f"step = torch.optim.Adam.step\ntorch.optim.Adam.step = lambda *a, **k: (time.sleep({seconds}), step(*a, **k))[1]"
+    """Steps that take a while; the first leaves the file `stepping` in the run's folder."""
+    return f"""
+step = torch.optim.Adam.step
+def slowly(*words, **more):
+    (folder / "stepping").touch()
+    time.sleep({seconds})
+    return step(*words, **more)
+torch.optim.Adam.step = slowly
+"""
 
 
 def wait_for(path: Path) -> None:
@@ -64,11 +72,10 @@ def wait_for(path: Path) -> None:
 
 
 def test_a_second_signal_leaves_at_once(tmp_path):
-    process = start(tmp_path / "run", slow_steps(1.5))
-    wait_for(tmp_path / "run" / "args.json")
-    time.sleep(1)
+    process = start(tmp_path / "run", slow_steps(5))
+    wait_for(tmp_path / "run" / "stepping")
     process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
+    time.sleep(0.5)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     error = finished(process, 130)
@@ -83,8 +90,7 @@ def test_a_signal_to_the_whole_group_leaves_the_loaders_workers_to_their_parent(
     """As a terminal's Ctrl-C and a scheduler's end do; resumed, the result is that of an undisturbed run."""
     whole, _ = toy.run(tmp_path / "whole", workers=1, epochs=2)
     process = start(tmp_path / "run", slow_steps(0.2) + "\nimport os; os.setsid()", 2, "workers=1")
-    wait_for(tmp_path / "run" / "args.json")
-    time.sleep(0.8)
+    wait_for(tmp_path / "run" / "stepping")
     os.killpg(process.pid, number)
     error = finished(process, 128 + number)
     assert "is saved, --resume goes on from there" in error
@@ -113,8 +119,8 @@ def test_stopped_after_any_step_or_in_the_second_pass_it_ends_the_same(tmp_path,
 
     monkeypatch.setattr(runtime.Runtime, "highest", highest)
     stops = 0
-    while True:  # stopped at the 1st question, resumed and stopped at its 2nd, ...: everywhere, second pass included
-        asked = [0, 1 + stops % 5]
+    while True:  # stopped at the 1st question, resumed and stopped at its 2nd, ... 9th: second pass included
+        asked = [0, 1 + stops % 9]
         try:
             parts, resumed = toy.run(tmp_path / "parts", **changes, resume="", model=toy.make_model(seed=stops))
             break
@@ -222,7 +228,7 @@ def test_a_folder_deleted_under_the_run_is_one_line(tmp_path):
 
 def test_a_folder_belongs_to_one_run_at_a_time_and_a_killed_one_lets_go(tmp_path):
     first = start(tmp_path / "run", slow_steps(0.5), 9, "workers=1")
-    wait_for(tmp_path / "run" / "args.json")
+    wait_for(tmp_path / "run" / "stepping")
     for flags in ('resume=""', "overwrite=True"):
         error = finished(start(tmp_path / "run", flags=flags), 2)
         assert "another process is training in it; wait for it, or name another by --store_name" in error
