@@ -241,8 +241,8 @@ def draw_lds(quick: bool) -> bytes:
 def calibrated_features(seed: int = 3):
     """Synthetic two-channel features of skewed labels, and what a real FDS makes of them.
 
-    The true mean runs along an arc as the label grows; rare bins miss it by chance, as the paper's figure 4 shows for a
-    trained network. Returns bins, FDS, labels (N,), features before and after (N, 2), the true means (K, 2).
+    The true mean runs along an arc as the label grows; rare bins miss it by chance.
+    Returns bins, FDS, labels (N,), features before and after (N, 2), the true means (K, 2).
     """
     import torch  # here, so that what needs no FDS starts at once
 
