@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -45,6 +46,7 @@ def guard(main: Callable[[], None]) -> None:
 
     SIGTERM and SIGINT end it with a line too, and with exit codes 143 and 130, by convention 128 and the signal's number.
     """
+    warnings.filterwarnings("error", message=".*decompression bomb")  # Pillow's: it would only warn, and unpack the image
     try:
         with interrupt.raised():
             main()
