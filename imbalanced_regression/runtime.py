@@ -6,7 +6,10 @@ rank takes its share of it, every draw depends only on (seed, epoch), and predic
 
 from __future__ import annotations
 
+import atexit
+import functools
 import logging
+import multiprocessing
 import os
 import random
 import signal
@@ -262,9 +265,27 @@ def _gpus(device: torch.device) -> list[int]:
     return list(range(torch.cuda.device_count())) if device.index is None else [device.index]
 
 
-def _seed_worker(worker: int) -> None:
-    for number in SIGNALS:  # sent to a whole group of processes: the main one leaves in its own time and ends its workers
-        signal.signal(number, signal.SIG_IGN)
+@functools.cache
+def _leaving():
+    """Memory that the workers share: its value becomes 1 when this process comes to its end."""
+    flag = multiprocessing.RawValue("b", 0)
+    atexit.register(setattr, flag, "value", 1)  # runs before multiprocessing's own, registered earlier, terminates the workers
+    return flag
+
+
+def _start_worker(leaving, worker: int) -> None:
+    """Seed a worker, and leave its end to the main process.
+
+    A signal to a whole group of processes reaches the workers too, which must go on: the main process finishes its step
+    first. But when that leaves, by whatever error, it terminates them and waits until they are gone.
+    """
+
+    def heard(number: int, frame) -> None:
+        if leaving.value:
+            os._exit(0)
+
+    for number in SIGNALS:
+        signal.signal(number, heard)
     seed_all(torch.initial_seed())
 
 
@@ -380,7 +401,7 @@ def make_loader(
         batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
-        worker_init_fn=_seed_worker,
+        worker_init_fn=functools.partial(_start_worker, _leaving()) if workers else None,
         generator=torch.Generator(),
         pin_memory=runtime.device.type == "cuda",
         persistent_workers=workers > 0 and keep_workers,

@@ -98,6 +98,24 @@ def test_a_signal_to_the_whole_group_leaves_the_loaders_workers_to_their_parent(
     assert resumed["test"]["overall"] == whole["test"]["overall"]
 
 
+@pytest.mark.parametrize("error", ["ValueError", "KeyError"])
+def test_an_error_while_workers_wait_ends_them_too(tmp_path, error):
+    """Told by one line or, as of a fault in one's own code, by a traceback: no process stays behind to be waited for."""
+    broken = f"""
+class Broken(toy.Toy):
+    def __getitem__(self, i):
+        if i == 7:
+            raise {error}("sample 7")
+        return super().__getitem__(i)
+splits = toy.make_splits()
+splits.train = Broken(90, 0)
+"""
+    process = start(tmp_path / "run", broken, flags="splits=splits, workers=2")
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == (2 if error == "ValueError" else 1), said
+    assert "sample 7" in said
+
+
 def test_a_script_that_does_not_train_leaves_with_a_line():
     code = "import time\nfrom imbalanced_regression import cli\ncli.guard(lambda: (print('on', flush=True), time.sleep(60)))"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
