@@ -3,8 +3,10 @@
     python killing.py SPEC.json    # in the folder; SPEC: {"words": [...], "epochs": 8, "attempts": [...], "seed": 0}
 
 First an uninterrupted run, into whole/ beside SPEC. Then one into parts/ that is ended again and again. An attempt is
-{"signal": number, "when": "any" | "writing" | "step"}: at a random moment until the first epoch's end, while a checkpoint
-is being written, or at a random step. A last start runs to its end. Prints JSON: what ended each start.
+{"signal": number, "when": "any" | "writing" | "step"}: while it sets up or within two epochs, while a
+checkpoint is being written, or at a step of an epoch. The moments are drawn as events of the run (its n-th step and a few
+milliseconds, so many bytes of a file), not as times, so that they fall where they should on any machine. A last start runs
+to its end. Prints JSON: what ended each start.
 """
 
 from __future__ import annotations
@@ -13,10 +15,11 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import runpy
 import signal
 import sys
-import time
+import threading
 from pathlib import Path
 
 FORK = multiprocessing.get_context("fork")
@@ -34,20 +37,84 @@ def preload() -> None:
     torch.set_num_threads(1)
 
 
-def child(words: list[str], log: str, env: dict[str, str]) -> None:
-    os.environ.update(env)
+def after_step(number: int, of: int, delay: float) -> None:
+    """Send this process a signal `delay` seconds after its step `of`, or after now for 0."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook
+
+    timer, done = threading.Timer(delay, os.kill, (os.getpid(), number)), [0]
+    timer.daemon = True
+
+    def stepped(*_) -> None:
+        done[0] += 1
+        if done[0] == of:
+            timer.start()
+
+    if of:
+        register_optimizer_step_post_hook(stepped)
+    else:
+        timer.start()
+
+
+def in_write(number: int, of: int, place: str, share: float) -> None:
+    """Send this process a signal in its checkpoint file `of`: after a share of its bytes, before or after the rename."""
+    from imbalanced_regression import files
+
+    done = [0]
+    replace = os.replace
+
+    class Cut:
+        """A file in whose middle the process ends."""
+
+        def __init__(self, file):
+            self.file = file
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            self.file.close()
+
+        def write(self, data) -> None:
+            self.file.write(data[: int(share * len(data))])
+            self.file.flush()
+            os.kill(os.getpid(), number)
+
+    def opened(path, mode):
+        file = open(path, mode)  # noqa: SIM115
+        if ".pth.tar." not in path.name:
+            return file
+        done[0] += 1
+        return Cut(file) if place == "bytes" and done[0] == of else file
+
+    def replaced(part, path) -> None:
+        hit = ".pth.tar." in part.name and done[0] == of
+        if hit and place == "before":
+            os.kill(os.getpid(), number)
+        replace(part, path)
+        if hit:
+            os.kill(os.getpid(), number)
+
+    files.open = opened
+    files.os = type("os", (), {"replace": staticmethod(replaced), "fsync": os.fsync, "getpid": os.getpid})
+
+
+def child(words: list[str], log: str, arm, arguments: tuple) -> None:
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
     sys.argv = ["train.py", *words]
     sys.path.insert(0, os.getcwd())
+    if arm:
+        arm(*arguments)
     runpy.run_path("train.py", run_name="__main__")
 
 
-def start(words: list[str], log: Path, **env: str):
-    process = FORK.Process(target=child, args=(words, str(log), env))
+def run(words: list[str], log: Path, arm=None, *arguments) -> int | None:
+    """Run train.py to its end, natural or not; its exit code."""
+    process = FORK.Process(target=child, args=(words, str(log), arm, arguments))
     process.start()
-    return process
+    process.join(300)
+    return process.exitcode
 
 
 def epochs_done(store: Path) -> int:
@@ -58,61 +125,31 @@ def epochs_done(store: Path) -> int:
     return torch.load(found[0], mmap=True, weights_only=True)["epoch"] if found else 0
 
 
-def wait_for(condition, process, seconds: float = 120.0) -> bool:
-    end = time.monotonic() + seconds
-    while process.is_alive() and time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.0005)
-    return False
-
-
-def says(log: Path, text: str, beyond: int = 0):
-    """Whether the log has `text` after its byte `beyond`, as a condition to wait for."""
-    return lambda: log.exists() and text.encode() in log.read_bytes()[beyond:]
-
-
-def uninterrupted(words: list[str], store: Path, epochs: int) -> tuple[float, float]:
-    """A run to its end; seconds to its first step, and of an epoch."""
-    log, times = store.with_suffix(".log"), [time.monotonic()]
-    process = start([*words, "--store_root", str(store)], log)
-    for text in ("epoch 1, step 1/", f"epoch {epochs}/{epochs}: "):
-        wait_for(says(log, text), process)
-        times.append(time.monotonic())
-    process.join(120)
-    assert process.exitcode == 0, log.read_text()
-    return times[1] - times[0], (times[2] - times[1]) / epochs
-
-
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
     root, words, epochs = Path(sys.argv[1]).parent, spec["words"], spec["epochs"]
     draw = random.Random(spec["seed"])
     preload()
-    setup, epoch = uninterrupted(words, root / "whole", epochs)
+    assert run([*words, "--store_root", str(root / "whole")], root / "whole.log") == 0, (root / "whole.log").read_text()
+    steps = int(re.search(r"step 1/(\d+)", (root / "whole.log").read_text())[1])
     store, log = root / "parts", root / "parts.log"
     words = [*words, "--store_root", str(store), "--resume"]
     ends = []
     for attempt in spec["attempts"]:
-        before = epochs_done(store)
-        size = log.stat().st_size if log.exists() else 0
-        process = start(words, log)
-        near = before >= epochs - 1  # hit early, so that the run does not end before all attempts were made
-        if attempt["when"] == "writing" and before < epochs:
-            wait_for(lambda: list(store.glob("*/*.part")), process)
-            time.sleep(0 if near else draw.random() * 0.02)
-        elif attempt["when"] == "step":
-            wait_for(says(log, f"epoch {before + 1}, step ", size), process)
-            time.sleep(draw.random() * epoch * 0.5)
+        before, when = epochs_done(store), attempt["when"]
+        last = before >= epochs - 2  # hit early: the run must not end before all attempts were made
+        if when == "writing":
+            place = draw.choice(["bytes", "before"] if last else ["bytes", "bytes", "before", "after"])
+            moment = (in_write, attempt["signal"], 1 if last else draw.choice([1, 2]), place, draw.random())
+        elif when == "step":
+            moment = (after_step, attempt["signal"], draw.randrange(1, steps // 2 + 1), draw.random() * 0.005)
         else:
-            time.sleep(draw.random() * (setup / 2 if near else setup + epoch))
+            place = draw.randrange(steps if last else 2 * steps)
+            moment = (after_step, attempt["signal"], place, draw.random() * (0.005 if place else 0.5))
+        code = run(words, log, *moment)
         part = bool(list(store.glob("*/*.part")))
-        os.kill(process.pid, attempt["signal"])
-        process.join(120)
-        ends.append({"code": process.exitcode, "writing": part, "before": before, "after": epochs_done(store)})
-    process = start(words, log)
-    process.join(120)
-    print(json.dumps({"ends": ends, "last": process.exitcode}))
+        ends.append({"code": code, "when": when, "part": part, "before": before, "after": epochs_done(store)})
+    print(json.dumps({"ends": ends, "last": run(words, log)}))
 
 
 if __name__ == "__main__":

@@ -34,12 +34,13 @@ def attempted(path: Path, folder: str, data: Path, method: str, attempts: list[d
 
 @pytest.mark.parametrize(("folder", "method"), RUNS)
 def test_twenty_kills_change_nothing(samples, tmp_path, folder, method):
-    """SIGKILL at random moments, a quarter of them while a checkpoint is being written: the same to the last bit."""
-    attempts = [{"signal": signal.SIGKILL, "when": "writing" if i % 4 == 3 else "any"} for i in range(KILLS)]
+    """SIGKILL at random moments, half of them while a checkpoint is being written: the same to the last bit."""
+    attempts = [{"signal": signal.SIGKILL, "when": "writing" if i % 2 else "any"} for i in range(KILLS)]
     more = ["--optimizer", "sgd"] if folder == "agedb-dir" else []  # its checkpoints are smaller by a third: 90 MB
     found = attempted(tmp_path, folder, samples[folder], method, attempts, 8, *more)
     assert [end["code"] for end in found["ends"]] == [-signal.SIGKILL] * KILLS
-    assert sum(end["writing"] for end in found["ends"]) >= 2
+    assert sum(end["part"] for end in found["ends"]) >= 2  # half-written files were left
+    assert sum(end["after"] > end["before"] for end in found["ends"]) >= 2  # and some checkpoints written
     assert trusted.same(found["whole"], found["parts"])
 
 

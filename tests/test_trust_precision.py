@@ -15,7 +15,7 @@ from torch import nn
 from imbalanced_regression import FDS, Regressor, engine, runtime, weighted_mse_loss
 
 # greatest distance of an epoch's mean training loss from float32's, relative; stated in benchmarks/RESULTS.md
-STATED = {"bf16": 0.02, "fp16": 0.005, "compile": 1e-4, "channels_last": 1e-4}
+STATED = {"bf16": 0.005, "fp16": 0.005, "compile": 1e-4, "channels_last": 1e-4}
 
 
 class Offset(nn.Module):
@@ -71,7 +71,10 @@ def test_statistics_keep_a_mean_of_1000_and_a_deviation_of_a_hundredth(amp, obse
 
 
 def train_loss(folder, data, store, *flags) -> float:
-    words = trusted.words(folder, data, 1, "--fds", "--fds_stats", "streaming", *flags, "--store_root", str(store))
+    # without dropout, whose draws a compiled model takes from another generator; and slowly, as fp16 skips its first step
+    # or two, in which it finds the scale of its gradients: neither is rounding
+    exact = [*trusted.BENCHMARKS[folder].exact, "--lr", "1e-4"]
+    words = trusted.words(folder, data, 1, "--fds", "--fds_stats", "streaming", *exact, *flags, "--store_root", str(store))
     execute(["train.py", *words], ROOT / folder)
     assert all(value.dtype == torch.float32 for name, value in trusted.outcome(store)["state"].items() if "running_" in name)
     log = next(store.glob("*/training.log")).read_text()
