@@ -30,6 +30,7 @@ from .runtime import (
     Runtime,
     Shard,
     Splits,
+    counted,
     for_inference,
     make_loader,
     mix,
@@ -282,7 +283,7 @@ def train_one_epoch(
     for step, batch in enumerate(batches, seen):
         inputs, targets, weights = runtime.move(batch)
         share = 1.0 if shares is None else shares[step]
-        with runtime.autocast():
+        with runtime.autocast(), counted(model, share):
             preds, features = model(inputs, targets, epoch)
         preds = preds.float()
         loss = criterion(preds, targets, weights)
@@ -361,9 +362,10 @@ def update_fds(
         forward = for_inference(model)
         for step, batch in enumerate(progress(loader, len(loader), f"FDS {epoch + 1}", runtime)):
             inputs, targets, _ = runtime.move(batch)
-            with runtime.autocast():
+            share = 1.0 if shares is None else shares[step]
+            with runtime.autocast(), counted(model, share):
                 _, features = forward(inputs)
-            if shares is None or shares[step] > 0:
+            if share > 0:
                 fds.observe(features, targets)
             if stop is not None and (number := runtime.highest(stop.heard)):
                 raise Interrupted(number)

@@ -15,7 +15,7 @@ import random
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from logging.handlers import MemoryHandler
@@ -132,7 +132,9 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 class _SyncBatchNorm(_BatchNorm):
-    """BatchNorm over the global batch, for processes on the CPU."""
+    """BatchNorm over the global batch, for processes on the CPU. `counts`: whether this rank's samples are of that batch."""
+
+    counts = True
 
     def _check_input_dim(self, x: Tensor) -> None:
         pass  # checked by the class this one was
@@ -143,11 +145,12 @@ class _SyncBatchNorm(_BatchNorm):
         given, x = x.dtype, x.float()  # as torch's own does under autocast
         dims = [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
-        count = torch.tensor(float(x.numel() // x.shape[1]))
+        here = float(self.counts)
+        count = torch.tensor(here * (x.numel() // x.shape[1]))
         dist.all_reduce(count)
-        mean = _SumOverRanks.apply(x.sum(dims)) / count
+        mean = _SumOverRanks.apply(here * x.sum(dims)) / count
         centred = x - mean.view(shape)
-        var = _SumOverRanks.apply(centred.square().sum(dims)) / count
+        var = _SumOverRanks.apply(here * centred.square().sum(dims)) / count
         if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
             self.num_batches_tracked.add_(1)  # type: ignore[union-attr]
             share = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum  # type: ignore[arg-type]
@@ -155,6 +158,20 @@ class _SyncBatchNorm(_BatchNorm):
             self.running_var.lerp_(var.detach() * count / (count - 1).clamp(min=1), share)
         out = centred * torch.rsqrt(var + self.eps).view(shape)
         return (out if self.weight is None else out * self.weight.view(shape) + self.bias.view(shape)).to(given)
+
+
+@contextmanager
+def counted(model: nn.Module, share: float) -> Iterator[None]:
+    """Within, a rank with share 0 of the batch, which computes along with a sample of another's, leaves no trace of it.
+
+    On GPUs torch's own synchronised BatchNorm still counts that sample.
+    """
+    absent = [module for module in model.modules() if isinstance(module, _SyncBatchNorm)] if share == 0 else []
+    for module in absent:
+        module.counts = False
+    yield
+    for module in absent:
+        module.counts = True
 
 
 def start(device: str | None = None, amp: str = "none", *, compile: bool = False, channels_last: bool = False) -> Runtime:

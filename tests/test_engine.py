@@ -158,11 +158,15 @@ def free_port() -> int:
 
 
 @pytest.mark.parametrize(
-    ("world", "fds_stats", "norm"), [(2, "second_pass", True), (3, "second_pass", False), (3, "streaming", True)]
+    ("world", "fds_stats", "norm", "batch"),
+    [(2, "second_pass", True, 16), (3, "second_pass", False, 16), (3, "streaming", True, 16), (3, "second_pass", True, 22)],
 )
-def test_several_processes_equal_one(tmp_path, world, fds_stats, norm):
-    """Same global batch of 16 of 90 samples: the last batch has 10, so the ranks' shares are uneven. With BatchNorm too."""
-    changes = {"fds_stats": fds_stats, "epochs": 3, "max_grad_norm": 1.0}
+def test_several_processes_equal_one(tmp_path, world, fds_stats, norm, batch):
+    """The last of the global batches of 16 of 90 samples has 10, so the ranks' shares are uneven. With BatchNorm too.
+
+    Of the batches of 22 it has 2: one rank has none, and what it computes along with the others counts in no statistic.
+    """
+    changes = {"fds_stats": fds_stats, "epochs": 3, "max_grad_norm": 1.0, "batch_size": batch}
     criterion = LearntNoise()
     one, model = toy.run(tmp_path / "one", model=toy.make_model(dropout=0.0, norm=norm), criterion=criterion, **changes)
     (tmp_path / "many").mkdir()
