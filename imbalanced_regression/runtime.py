@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import inspect
 import logging
 import multiprocessing
 import os
@@ -20,11 +21,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -36,6 +39,10 @@ logger = logging.getLogger(__name__)
 
 _FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
 
+_SYNC = "forward_sync_buffers"  # its name since torch 2.14
+_NO_BROADCAST: dict[str, Any] = {
+    _SYNC if _SYNC in inspect.signature(DistributedDataParallel).parameters else "broadcast_buffers": False
+}
 AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -62,12 +69,12 @@ class Runtime:
         if self.world > 1:
             if self.device.type == "cuda":
                 model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-                return DistributedDataParallel(model, device_ids=[self.device.index], broadcast_buffers=False)
+                return DistributedDataParallel(model, device_ids=[self.device.index], **_NO_BROADCAST)
             for module in model.modules():
                 if isinstance(module, _BatchNorm):
                     module.__class__ = _SyncBatchNorm  # torch's own runs on GPUs only
             # every rank comes to the same statistics by itself, so none are sent around each step
-            return DistributedDataParallel(model, broadcast_buffers=False)
+            return DistributedDataParallel(model, **_NO_BROADCAST)
         if self.device == torch.device("cuda") and torch.cuda.device_count() > 1:
             return DataParallel(model)
         return model
@@ -216,8 +223,20 @@ def start(device: str | None = None, amp: str = "none", *, compile: bool = False
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+        _join("nccl" if chosen.type == "cuda" else "gloo", timedelta(minutes=30))
     return Runtime(chosen, rank, world, AMP[amp], compile, channels_last)
+
+
+def _join(backend: str, timeout: timedelta) -> None:
+    """`init_process_group`, safe to repeat after a restart.
+
+    torchrun keeps one store for all its restarts, so that a process can read there the address of one that is dead. On
+    one node the number of restarts keeps them apart; the agents of several count theirs each for itself.
+    """
+    store, rank, world = next(rendezvous("env://", timeout=timeout))
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(world):
+        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
 
 
 def stop() -> None:
