@@ -87,6 +87,7 @@ def add_training_flags(
     print_freq: int = 10,
     workers: int = 4,
     data_dir: str = "./data",
+    fds_stats: str = "streaming",
 ) -> None:
     """The flags that every benchmark has, with the defaults that are the benchmark's own."""
     group = parser.add_argument_group("imbalanced regression")
@@ -105,8 +106,9 @@ def add_training_flags(
     group.add_argument("--bucket_start", type=int, default=bucket_start, help="FDS: first bin with statistics of its own")
     group.add_argument("--fds_mmt", type=float, default=0.9, help="FDS: share of the old statistics kept at each update")
     group.add_argument(
-        "--fds_stats", choices=("second_pass", "streaming"), default="second_pass",
-        help="FDS: statistics from a pass over the training set after each epoch, or from the epoch's own forward passes",
+        "--fds_stats", choices=("second_pass", "streaming"), default=fds_stats,
+        help="FDS: statistics from a pass over the training set after each epoch, as published, or without that from the "
+             "epoch's own forward passes",
     )
     group.add_argument("--retrain_fc", action="store_true", help="RRT: re-train the head on a frozen encoder (--pretrained)")
 

@@ -22,7 +22,7 @@ def parse_args():
     parser = cli.ArgumentParser(description=__doc__)
     cli.add_training_flags(
         parser, loss="mse", lds_ks=5, lds_sigma=2, fds_ks=5, fds_sigma=2, bucket_num=100, bucket_start=7, lr=1e-4,
-        batch_size=32, print_freq=10,
+        batch_size=32, print_freq=10, fds_stats="second_pass",  # over the published subset
     )
     group = parser.add_argument_group("NYUD2-DIR")
     group.add_argument("--model", default="resnet50", choices=cli.RESNETS, help="the encoder, by torchvision's name")

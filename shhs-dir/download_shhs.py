@@ -116,20 +116,25 @@ def main() -> None:
     files = [table, *list_files(base, EDFS, r"shhs2-\d+\.edf", token)[: args.limit]]
     total = sum(file.size for file in files)
     log.info("%d files, %.1f GB", len(files), total / 1e9)
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
     failed, here = [], 0
-    with ThreadPoolExecutor(args.workers) as pool:
+    bar = tqdm(total=total, unit="B", unit_scale=True, desc="SHHS", disable=None)  # on a terminal; lines of the log elsewhere
+    with ThreadPoolExecutor(args.workers) as pool, bar, logging_redirect_tqdm():
         jobs = {pool.submit(fetch, base, file, args.data_dir, token): file for file in files}
         try:
             for done, job in enumerate(as_completed(jobs), start=1):
                 file, error = jobs[job], job.exception()
                 if error is None:
                     here += file.size
+                    bar.update(file.size)
                 elif isinstance(error, (ValueError, OSError)):
                     failed.append(file)
                     log.warning("%s: %s", file.path, error)
                 else:
                     raise error
-                if done % 20 == 0 or done == len(files):
+                if bar.disable and (done % 20 == 0 or done == len(files)):
                     log.info("%d of %d files, %.2f of %.2f GB", done, len(files), here / 1e9, total / 1e9)
         finally:
             pool.shutdown(cancel_futures=True)

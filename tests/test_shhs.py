@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import hashlib
 import http.server
 import json
+import os
+import pty
 import shlex
 import shutil
+import struct
+import subprocess
+import sys
+import termios
 import threading
+import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -143,7 +152,7 @@ FILES = {
 
 
 class Service(http.server.BaseHTTPRequestHandler):
-    """Imitates the service; each EDF file's first answer breaks off half way."""
+    """Imitates the service; each EDF file's first answer breaks off half way, or falls silent there for `server.silent` s."""
 
     protocol_version = "HTTP/1.0"
 
@@ -175,6 +184,9 @@ class Service(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         self.wfile.write(body[start : len(body) // 2] if cut else body[start:])
+        if cut and self.server.silent:
+            self.wfile.flush()
+            time.sleep(self.server.silent)
 
     def log_message(self, *_):
         pass
@@ -183,7 +195,7 @@ class Service(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def service():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    server.seen, server.starts = [], []
+    server.seen, server.starts, server.silent = [], [], 0
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
@@ -206,3 +218,32 @@ def test_download_resumes_verifies_and_never_shows_the_token(service, tmp_path):
     said = execute(words, SHHS, code=2, NSRR_TOKEN="7-wrong")
     assert "does not accept the token" in said
     assert "7-wrong" not in said
+
+
+def test_a_service_that_falls_silent_is_asked_again(service, tmp_path):
+    """With the limit on silence, a minute, set to one second."""
+    service.silent = 4
+    code = "import sys, runpy; from imbalanced_regression import download; download.TIMEOUT = (5, 1); " \
+           "sys.argv = ['download_shhs.py', *sys.argv[1:]]; runpy.run_path('download_shhs.py', run_name='__main__')"
+    words = ["-c", code, "--url", f"http://127.0.0.1:{service.server_port}", "--data_dir", tmp_path, "--limit", "2"]
+    said = execute(words, SHHS, NSRR_TOKEN=TOKEN)
+    assert "is complete" in said
+    assert len(list(tmp_path.rglob("*.edf"))) == 2
+    assert sum(start > 0 for start in service.starts) >= 2  # the other half, not all anew
+
+
+def test_progress_is_shown_on_a_terminal(service, tmp_path):
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 100, 0, 0))
+    words = [sys.executable, "download_shhs.py", "--url", f"http://127.0.0.1:{service.server_port}", "--data_dir", tmp_path]
+    done = subprocess.run(
+        words, cwd=SHHS, stdout=subprocess.PIPE, stderr=terminal, env={**os.environ, "NSRR_TOKEN": TOKEN}, check=True
+    )
+    os.close(terminal)
+    shown = ""
+    with contextlib.suppress(OSError):  # how the end of a terminal is told
+        while part := os.read(main, 4096):
+            shown += part.decode()
+    os.close(main)
+    assert "SHHS: 100%" in shown
+    assert TOKEN not in shown + done.stdout.decode()

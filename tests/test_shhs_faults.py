@@ -45,6 +45,45 @@ def test_a_killed_preprocessing_goes_on_without_redoing_nights(sample, tmp_path)
     assert not list(data.glob("nights/*.part"))
 
 
+def test_nights_of_another_length_are_not_mixed_in(sample, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(sample, data)
+    words = ["preprocess_shhs.py", "--data_dir", data, "--cap", "1", "--workers", "1", "--hours", "0.034"]
+    said = execute(words, SHHS, code=2)
+    assert "error: --hours: " in said
+    assert "--overwrite makes it anew" in said
+    execute([*words, "--overwrite"], SHHS)
+    execute(["-c", "import sys, numpy as np; from pathlib import Path\n"
+             "assert {len(np.load(p)['eeg']) for p in Path(sys.argv[1]).glob('*.npz')} == {4}", data / "nights"], SHHS)
+
+
+def test_a_spare_channel_serves_where_the_first_is_flat(tmp_path):
+    execute(["-c", """
+import sys
+from pathlib import Path
+import numpy as np
+from edfio import Edf, EdfSignal
+from preprocess_shhs import read_night
+time = np.arange(150 * 64) / 64
+def channel(label, data):
+    return EdfSignal(data[::8] if "RES" in label or "AIR" in label else data, 8 if "RES" in label or "AIR" in label else 64,
+                     label=label, physical_range=(-2, 2))
+wave, flat = np.sin(2 * np.pi * time), np.zeros(len(time))
+others = [channel(label, wave) for label in ("EKG", "NEW AIR", "THOR RES", "ABDO RES")]
+path = Path(sys.argv[1]) / "night.edf"
+Edf([channel("EEG", flat), channel("EEG(sec)", wave), *others]).write(path)
+night = read_night(path, 8)
+assert night["eeg"].shape == (5, 1, 1920) and night["eeg"].std() > 0.3 and night["breathing"].shape == (5, 3, 240)
+Edf([channel("EEG", flat), channel("EEG2", flat), *others]).write(path)
+try:
+    raise SystemExit(f"read {read_night(path, 8).keys()}")
+except ValueError as error:
+    assert "eeg is flat (channels: EEG, EEG2, EKG" in str(error), error
+night = read_night(path, 8, fill_missing=True)
+assert not night["eeg"].any() and night["ecg"].std() > 0.3
+""", tmp_path], SHHS)
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("nsrrid,gh\n1,50\n", "row 2: expected nsrrid,gh,split"),
     ("nsrrid,gh,split\n../1,50,train\n", "row 2: expected nsrrid,gh,split"),

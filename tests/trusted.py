@@ -58,7 +58,8 @@ BENCHMARKS = {
         prepare=("preprocess_shhs.py", "--cap", "1", "--workers", "1"),
     ),
 }
-METHODS = {"vanilla": (), "second_pass": ("--fds",), "streaming": ("--fds", "--fds_stats", "streaming")}
+METHODS = {"vanilla": (), "second_pass": ("--fds", "--fds_stats", "second_pass"),
+           "streaming": ("--fds", "--fds_stats", "streaming")}
 
 
 def make_sample(folder: str, out: Path) -> Path:
