@@ -1,4 +1,4 @@
-"""Faces and their ages: the data set and the encoder that IMDB-WIKI-DIR and AgeDB-DIR share.
+"""Faces and their ages: a data set with a cache, and a ResNet encoder with the published names.
 
 One sample: a row of the csv, checked before training (`age_data.py`) -> `AgeDataset`: decoded, resized, cropped,
 flipped, uint8 out of the loader -> `ResNetEncoder`: normalised on the device, torchvision's ResNet up to the pool.

@@ -1,6 +1,6 @@
-"""The csv `age,path,split` of the two face benchmarks: read with every check, made from raw data, split, plotted.
+"""The csv `age,path,split` of images of faces: split, written, plotted, and read with every check.
 
-Raw data -> `agedb_table` or `imdb_wiki_table` (age, path) -> `split_by_age` -> the csv -> `read_age_csv` -> training.
+Raw data -> rows (age, path), by a folder's script -> `split_by_age` -> the csv -> `read_age_csv` -> training.
 """
 
 from __future__ import annotations
@@ -9,11 +9,9 @@ import csv
 import logging
 import os
 import random
-import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +21,6 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test")
 LAST_BIN = 120  # bins are the years 0..120, larger ages count as 120
 OLDEST = 200  # an age above this is a fault of the data
-AGEDB_NAME = re.compile(r"\d+_.*_(\d+)_[fm]\.jpe?g", re.IGNORECASE)  # <id>_<name>_<age>_<gender>.jpg
 
 
 # -- reading -----------------------------------------------------------------------------------------------------------
@@ -190,61 +187,6 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence])
         writer.writerow(header)
         writer.writerows(rows)
     os.replace(part, path)
-
-
-def agedb_table(data_dir: str | Path) -> tuple[list[tuple[int, str]], int]:
-    """`data_dir/AgeDB/<id>_<name>_<age>_<gender>.jpg` -> rows (age, path) in the order of the names, and how many files
-    have other names or ages above 200. Raises ValueError where there is no such image.
-    """
-    folder = Path(data_dir) / "AgeDB"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing; python download_agedb.py says how to get the images")
-    rows, others = [], 0
-    for name in sorted(os.listdir(folder), key=lambda name: (len(name.split("_")[0]), name)):
-        match = AGEDB_NAME.fullmatch(name)
-        if match and int(match[1]) <= OLDEST:
-            rows.append((int(match[1]), f"AgeDB/{name}"))
-        else:
-            others += 1
-    if not rows:
-        raise ValueError(f"{folder} has no image named <id>_<name>_<age>_<gender>.jpg")
-    return rows, others
-
-
-def imdb_wiki_table(data_dir: str | Path, db: str, min_score: float = 1.0) -> tuple[list[tuple[int, str]], dict[str, int]]:
-    """`data_dir/{db}_crop/{db}.mat`, db "imdb" or "wiki" -> rows (age, path) in the file's order, and what is left out.
-
-    Kept: face_score >= `min_score`, no second face (second_face_score nan or <= 0), 0 <= age <= 200. The age is the
-    year of the photo less that of birth, less one for a birth in July or later (the photo counts as one of mid-year).
-    """
-    from scipy.io import loadmat
-
-    path = Path(data_dir) / f"{db}_crop" / f"{db}.mat"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; python download_imdb_wiki.py gets it")
-    try:
-        record = loadmat(str(path), variable_names=[db])[db][0, 0]
-        dob, taken = record["dob"].ravel(), record["photo_taken"].ravel().astype(int)
-        names = [str(cell.ravel()[0]) for cell in record["full_path"].ravel()]
-        score, second = (record[field].ravel().astype(float) for field in ("face_score", "second_face_score"))
-    except Exception as error:  # a damaged file makes scipy raise nearly anything
-        raise ValueError(f"{path} is not the {db} struct of IMDB-WIKI: {type(error).__name__} {error}") from error
-    if not len(dob) == len(taken) == len(names) == len(score) == len(second):
-        raise ValueError(f"{path}: the fields have different lengths")
-    rows, left = [], {"no or unclear face": 0, "second face": 0, "impossible age": 0}
-    for i, name in enumerate(names):
-        # a Matlab datenum counts from year 0, Python's ordinal from year 1; some births in the file are before both
-        born = date.fromordinal(min(max(int(dob[i]) - 366, 1), date.max.toordinal()))
-        age = int(taken[i]) - born.year - (born.month >= 7)
-        if not score[i] >= min_score:
-            left["no or unclear face"] += 1
-        elif second[i] > 0:
-            left["second face"] += 1
-        elif not 0 <= age <= OLDEST:
-            left["impossible age"] += 1
-        else:
-            rows.append((age, f"{db}_crop/{name}"))
-    return rows, left
 
 
 def split_by_age(ages: Sequence[int], cap: int, seed: int = 666) -> list[str]:

@@ -25,7 +25,7 @@ Color = tuple[int, int, int]
 
 # Training images per age 0..101 of AgeDB-DIR, counted in agedb.csv of the first release of the paper's code
 # (github.com/YyzHarry/imbalanced-regression, agedb-dir/data/agedb.csv, MIT): 12,208 in all.
-AGEDB_TRAIN_COUNTS = np.array(
+TRAIN_COUNTS = np.array(
     [0, 1, 0, 4, 2, 2, 4, 5, 4, 2, 5, 8, 6, 8, 9, 15, 18, 28, 60, 50]
     + [101, 103, 123, 152, 199, 224, 215, 244, 287, 253, 325, 256, 318, 278, 302, 353, 287, 310, 322, 261]
     + [326, 260, 296, 265, 221, 282, 227, 229, 251, 207, 257, 227, 250, 190, 198, 234, 167, 183, 186, 153]
@@ -60,12 +60,12 @@ def sample_people(train: int, per_age: int, seed: int = 0) -> list[Person]:
     """
     if train < 1 or per_age < 1:
         raise ValueError(f"--train and --per_age must be positive, found {train} and {per_age}")
-    share = AGEDB_TRAIN_COUNTS * (train / AGEDB_TRAIN_COUNTS.sum())
+    share = TRAIN_COUNTS * (train / TRAIN_COUNTS.sum())
     counts = np.floor(share).astype(int)
     counts[np.argsort(counts - share, kind="stable")[: train - counts.sum()]] += 1
     draw = np.random.default_rng((seed, 0xFACE))
     ages = np.arange(len(counts))
-    known = ages[AGEDB_TRAIN_COUNTS > 0]
+    known = ages[TRAIN_COUNTS > 0]
     rows = [(age, "train") for age in np.repeat(ages, counts)]
     rows += [(age, split) for split in ("val", "test") for age in np.repeat(known, per_age)]
     people = []

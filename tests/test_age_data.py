@@ -6,6 +6,7 @@ import csv
 import hashlib
 import os
 import pickle
+import runpy
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +18,7 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import torch
+from commands import ROOT
 from PIL import Image
 from scipy.io import savemat
 from torch.utils.data import DataLoader
@@ -25,7 +27,7 @@ from torchvision.transforms import functional as plain
 
 from imbalanced_regression import age, faces
 from imbalanced_regression.age import AGE_BINS, AgeDataset, BadImage, ResNetEncoder, crop_and_flip, load_face, normalize
-from imbalanced_regression.age_data import agedb_table, imdb_wiki_table, preprocess, read_age_csv, split_by_age, write_csv
+from imbalanced_regression.age_data import preprocess, read_age_csv, split_by_age, write_csv
 
 
 def photo(path: Path, width: int = 90, height: int | None = None, seed: int = 0, **save) -> Path:
@@ -441,6 +443,7 @@ def test_agedb_ages_are_read_from_the_names(tmp_path):
     for name in ("10_MariaCallas_38_f.jpg", "9_A_B_57_m.jpg", "11_X_999_m.jpg", "readme.txt", "12_X_m.jpg"):
         (tmp_path / "AgeDB" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "AgeDB" / name).touch()
+    agedb_table = runpy.run_path(str(ROOT / "agedb-dir/data/create_agedb.py"))["agedb_table"]
     rows, others = agedb_table(tmp_path)
     assert rows == [(57, "AgeDB/9_A_B_57_m.jpg"), (38, "AgeDB/10_MariaCallas_38_f.jpg")]
     assert others == 3
@@ -483,6 +486,7 @@ def test_imdb_wiki_ages_and_what_is_left_out(tmp_path):
         (datenum(1800, 1, 1), 2000, "00/oldest.jpg", 4.0, nan),  # 200 is kept
     ]
     matlab(tmp_path / "wiki_crop" / "wiki.mat", "wiki", rows)
+    imdb_wiki_table = runpy.run_path(str(ROOT / "imdb-wiki-dir/data/create_imdb_wiki.py"))["imdb_wiki_table"]
     found, left = imdb_wiki_table(tmp_path, "wiki")
     assert found == [
         (40, "wiki_crop/00/june.jpg"), (39, "wiki_crop/00/july.jpg"),
@@ -516,17 +520,17 @@ def test_preprocess_refuses_fractions_of_years(tmp_path):
 def test_the_written_counts_are_agedbs(shared):
     with open(shared / "data" / "agedb" / "agedb.csv", newline="") as file:
         ages = [int(row["age"]) for row in csv.DictReader(file) if row["split"] == "train"]
-    assert np.bincount(ages).tolist() == faces.AGEDB_TRAIN_COUNTS.tolist()
+    assert np.bincount(ages).tolist() == faces.TRAIN_COUNTS.tolist()
 
 
 def test_sample_ages_follow_agedb_and_val_and_test_are_balanced():
     people = faces.sample_people(6104, 2)
     train = np.bincount([p.age for p in people if p.split == "train"], minlength=102)
     assert train.sum() == 6104
-    assert abs(train - faces.AGEDB_TRAIN_COUNTS / 2).max() <= 1
+    assert abs(train - faces.TRAIN_COUNTS / 2).max() <= 1
     for split in ("val", "test"):
         counts = np.bincount([p.age for p in people if p.split == split], minlength=102)
-        assert (counts[faces.AGEDB_TRAIN_COUNTS > 0] == 2).all()
+        assert (counts[faces.TRAIN_COUNTS > 0] == 2).all()
         assert counts.sum() == 200
     shots = train[[p.age for p in people if p.split == "test"]]
     assert min((shots > 100).sum(), ((shots >= 20) & (shots <= 100)).sum(), (shots < 20).sum()) >= 40
