@@ -6,6 +6,7 @@ Nothing heavy is imported before the arguments are parsed, so `train.py --help` 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -50,7 +51,10 @@ def guard(main: Callable[[], None]) -> None:
     try:
         with interrupt.raised():
             main()
+        sys.stdout.flush()  # here, where what fails is told as below
     except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            sys.exit(128 + 13)  # SIGPIPE's number, as other programs before `| head` end
         message = " ".join(str(error).split()) or type(error).__name__
         print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
         sys.exit(2)
@@ -62,6 +66,18 @@ def guard(main: Callable[[], None]) -> None:
     except interrupt.Interrupted as signal:
         print(f"{Path(sys.argv[0]).name}: {signal}", file=sys.stderr)
         sys.exit(signal.exit_code)
+
+
+def _nobody_reads() -> bool:
+    """Whether standard output is a pipe that its reader has closed; then what is left for it goes nowhere, silently."""
+    import select
+
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 # -- the flags of train.py ---------------------------------------------------------------------------------------------

@@ -6,14 +6,17 @@ import csv
 import io
 import json
 import math
+import os
 import re
 import shutil
+import subprocess
 import sys
 from statistics import mean, stdev
 
 import numpy as np
 import pytest
 import torch
+from commands import ROOT
 from toy import BINS, Toy, make_model, run
 
 from imbalanced_regression import Bins, DepthMetrics, compare, features, report
@@ -273,3 +276,16 @@ def test_fds_that_saw_nothing_is_named(store, tmp_path):
     torch.save(content, path)
     with pytest.raises(ValueError, match="seen no samples"):
         features.read(tmp_path / "run")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_enough_ends_it_silently(store, unbuffered):
+    """`python -m imbalanced_regression compare ... | head -1`."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    words = [sys.executable, "-m", "imbalanced_regression", "compare", *map(str, sorted((store / "seed0").iterdir()))]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(words, stdout=writes, stderr=subprocess.PIPE, text=True, env=env)
+    os.close(writes)
+    assert done.returncode == 141, done.stderr
+    assert "Broken pipe" not in done.stderr
