@@ -3,8 +3,8 @@
     python benchmarks/depth_speed.py            # a minute; exit code 1 if a claim fails
     python benchmarks/depth_speed.py --quick    # small sizes: that it runs; times are not judged
 
-The plain ways: weights by Python's `map` over pixels and a list of 100; FDS pixel by pixel in torch; a training sample by
-Pillow, scipy's rotation (reshape off) of image and depth, and that map. Best of several runs, one thread.
+The plain ways: FDS pixel by pixel in torch; a training sample by Pillow, scipy's rotation (reshape off) of image and depth,
+and weights by Python's `map` over pixels (by itself in methods_speed.py). Best of several runs, one thread.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "nyud2-dir"), str(ROOT / "benchmarks")]
 
 from fds import FDS  # noqa: E402  # found through the path set above
 from loaddata import DepthDataset, Pairs  # noqa: E402
-from methods_speed import faster, processor, race  # noqa: E402
+from methods_speed import faster, plain_weights, processor, race  # noqa: E402
 from nyu_transform import MEAN, PCA_VALUES, PCA_VECTORS, STD  # noqa: E402
-from utils import bucket_weights, pixel_weights  # noqa: E402
+from utils import bucket_weights  # noqa: E402
 
 FULL = {"batch": 32, "H": 114, "W": 152, "channels": 128, "pixels": 4000, "repeats": 3, "seconds": 3}
 QUICK = {"batch": 1, "H": 16, "W": 20, "channels": 8, "pixels": 50, "repeats": 1, "seconds": 0}
@@ -41,26 +41,12 @@ def main() -> None:
     size = QUICK if args.quick else FULL
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    rows = [weights(size), *dense_fds(size), sample(size)]
+    rows = [*dense_fds(size), sample(size)]
     print(f"{datetime.date.today()}, {processor()}, 1 thread, python {platform.python_version()}, torch {torch.__version__}")
     print(f"{'claim':<66}{'plain':>12}{'here':>12}{'ratio':>10}{'wanted':>10}  ok")
     for claim, plain, here, ratio, wanted, ok in rows:
         print(f"{claim:<66}{plain:>12}{here:>12}{ratio:>10}{wanted or '-':>10}  {'-' if args.quick else 'yes' if ok else 'NO'}")
     sys.exit(0 if args.quick or all(row[-1] for row in rows) else 1)
-
-
-def weights(size) -> tuple:
-    depth = 0.7 + 9.2 * torch.rand(size["batch"], 1, size["H"], size["W"])
-    table = torch.from_numpy(bucket_weights("inverse", True))
-    listed = table.tolist()
-    seconds = race(lambda: plain_weights(depth, listed), lambda: pixel_weights(depth, table), size)
-    return faster(f"weights of {depth.numel():,} pixels", *seconds, 50)
-
-
-def plain_weights(depth: torch.Tensor, listed: list[float]) -> torch.Tensor:
-    """Python's map over pixels; the bins are defined in float32, so the pixels stay numpy's."""
-    ten = np.float32(10)
-    return torch.tensor(list(map(lambda d: listed[min(int(d * ten), 99)], depth.numpy().ravel()))).view(depth.shape)  # noqa: C417  # as it is
 
 
 def dense_fds(size) -> list[tuple]:

@@ -23,14 +23,15 @@ import numpy as np
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "nyud2-dir")]
 
 import slow  # noqa: E402  # found through the path set above
+from utils import bucket_weights, pixel_weights  # noqa: E402  # NYUD2-DIR's
 
 from imbalanced_regression import FDS, Bins, lds_weights  # noqa: E402
 
-FULL = {"ages": 191_509, "batch": 256, "samples": 50_000, "D": 2048, "repeats": 5, "seconds": 5}
-QUICK = {"ages": 2_000, "batch": 64, "samples": 1_000, "D": 64, "repeats": 2, "seconds": 0}
+FULL = {"ages": 191_509, "batch": 256, "samples": 50_000, "D": 2048, "maps": 32, "repeats": 5, "seconds": 5}
+QUICK = {"ages": 2_000, "batch": 64, "samples": 1_000, "D": 64, "maps": 1, "repeats": 2, "seconds": 0}
 
 
 def main() -> None:
@@ -46,6 +47,7 @@ def main() -> None:
     rows += [lds(size), lds_shortcut(size), smoothing(size), statistics(size)]
     rows += [bins_in_smoothing(size), *bins_in_statistics(size), digits(size)]
     rows.insert(4, rows.pop(0))
+    rows.insert(2, depth_weights(size))
     print(
         f"{datetime.date.today()}, {processor()}, {args.threads} threads, "
         f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
@@ -72,6 +74,21 @@ def lds_shortcut(size) -> tuple:
     ages, bins = draw_ages(size), Bins(np.arange(122))
     loops, fast = race(lambda: slow.age_weights(ages), lambda: lds_weights(ages, bins, boundary="zeros"), size)
     return faster(f"  the same, against int(age) as the bin: no claim ({len(ages):,})", loops, fast, None)
+
+
+def depth_weights(size) -> tuple:
+    """A weight for every pixel of a batch of depth maps, 114 x 152 as in training."""
+    depth = 0.7 + 9.2 * torch.rand(size["maps"], 1, 114, 152)
+    table = torch.from_numpy(bucket_weights("inverse", True))
+    listed = table.tolist()
+    seconds = race(lambda: plain_weights(depth, listed), lambda: pixel_weights(depth, table), size)
+    return faster(f"weights of {depth.numel():,} pixels (map over pixels)", *seconds, 50)
+
+
+def plain_weights(depth: torch.Tensor, listed: list[float]) -> torch.Tensor:
+    """Python's map over pixels; the bins are defined in float32, so the pixels stay numpy's."""
+    ten = np.float32(10)
+    return torch.tensor(list(map(lambda d: listed[min(int(d * ten), 99)], depth.numpy().ravel()))).view(depth.shape)  # noqa: C417  # as it is
 
 
 def smoothing(size) -> tuple:
