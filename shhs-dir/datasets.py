@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-SIGNALS = ("eeg", "ecg", "breathing")
+SIGNALS = {"eeg": (1, 1920), "ecg": (1, 1920), "breathing": (3, 240)}  # channels, values in 30 s
 ADVICE = "run python preprocess_shhs.py, on the downloaded data or with --data_dir sample on what python make_sample.py drew"
 
 
@@ -32,6 +32,9 @@ class NightDataset(Dataset):
         try:
             with np.load(self.files[i]) as stored:
                 night = {name: torch.from_numpy(stored[name]) for name in SIGNALS}
+            found = {name: tuple(signal.shape) for name, signal in night.items()}
+            if not len(night["eeg"]) or found != {name: (len(night["eeg"]), *shape) for name, shape in SIGNALS.items()}:
+                raise ValueError(f"its arrays have the shapes {found}")
         except (OSError, KeyError, ValueError, zipfile.BadZipFile, EOFError) as error:
             raise ValueError(f"{self.files[i]}: cannot be read ({error}); delete it and {ADVICE}") from None
         return night, self.scores[i], self.weights[i]
@@ -46,19 +49,23 @@ def read_splits(data_dir: str) -> dict[str, NightDataset]:
     if not table.is_file():
         raise ValueError(f"--data_dir: no shhs.csv in {data_dir}; {ADVICE}")
     rows: dict[str, tuple[list[Path], list[float]]] = {name: ([], []) for name in ("train", "val", "test")}
-    with table.open(encoding="utf-8", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            try:
-                path, score = table.parent / "nights" / f"{int(row['nsrrid'])}.npz", float(row["gh"])
-                files, scores = rows[row["split"]]
-            except (KeyError, TypeError, ValueError):
-                raise ValueError(f"{table}: row {number}: expected nsrrid,gh,split, found {list(row.values())}") from None
-            if not 0 <= score <= 100:
-                raise ValueError(f"{table}: row {number}: the score {score:g} lies outside 0..100")
-            if not path.is_file():
-                raise ValueError(f"{table}: row {number}: there is no {path}; {ADVICE}")
-            files.append(path)
-            scores.append(score)
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            content = list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{table} is no table of text ({error}); {ADVICE}") from None
+    for number, row in enumerate(content, start=2):
+        try:
+            path, score = table.parent / "nights" / f"{int(row['nsrrid'])}.npz", float(row["gh"])
+            files, scores = rows[row["split"]]
+        except (KeyError, TypeError, ValueError):
+            raise ValueError(f"{table}: row {number}: expected nsrrid,gh,split, found {list(row.values())}") from None
+        if not 0 <= score <= 100:
+            raise ValueError(f"{table}: row {number}: the score {score:g} lies outside 0..100")
+        if not path.is_file():
+            raise ValueError(f"{table}: row {number}: there is no {path}; {ADVICE}")
+        files.append(path)
+        scores.append(score)
     empty = [name for name, (files, _) in rows.items() if not files]
     if empty:
         raise ValueError(f"{table}: no night in {empty[0]}; {ADVICE}")

@@ -106,9 +106,14 @@ def test_a_damaged_night_ends_the_run_with_one_line(sample, tmp_path):
     shutil.copytree(sample, data, ignore=shutil.ignore_patterns("polysomnography"))
     victim = next(r["nsrrid"] for r in csv.DictReader((data / "shhs.csv").read_text().splitlines()) if r["split"] == "train")
     path = data / f"nights/{victim}.npz"
-    path.write_bytes(path.read_bytes()[:1000])
-    said = execute(["train.py", "--data_dir", data, "--store_root", tmp_path, *SMALL], SHHS, code=2)
-    assert f"{victim}.npz: cannot be read" in said.splitlines()[-1]
+    whole = path.read_bytes()
+    short = "import sys, numpy as np; n = dict(np.load(sys.argv[1])); n['ecg'] = n['ecg'][1:]; np.savez(sys.argv[1], **n)"
+    for spoil in (lambda: path.write_bytes(whole[:1000]), lambda: execute(["-c", short, path], SHHS)):
+        spoil()
+        said = execute(["train.py", "--data_dir", data, "--store_root", tmp_path, "--overwrite", *SMALL], SHHS, code=2)
+        assert f"{victim}.npz: cannot be read" in said.splitlines()[-1]
+        path.write_bytes(whole)
+    assert "its arrays have the shapes {'eeg': (" in said
 
 
 def test_no_edf_header_ends_in_anything_but_a_reason(sample):

@@ -11,12 +11,15 @@ import warnings
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trusted
 from commands import ROOT, execute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from imbalanced_regression import __main__ as tools
+from imbalanced_regression import lds_weights
 from imbalanced_regression.age import BadImage, load_face
 from imbalanced_regression.age_data import preprocess, read_age_csv
 
@@ -99,6 +102,102 @@ print("checked")
 
 def test_any_tsv_is_read_or_refused():
     assert "checked" in execute(["-c", TSV.format(tests=str(ROOT / "tests"))], ROOT / "sts-b-dir")
+
+
+DEPTH = """
+import sys, tempfile
+from pathlib import Path
+import numpy as np
+from hypothesis import given
+sys.path.insert(0, {tests!r})
+from test_trust_input import QUIET, document, st
+from loaddata import MASK, TRAIN, read_mask, read_pairs
+folder = Path(tempfile.mkdtemp()) / "data"
+folder.mkdir()
+(folder / "a.jpg").touch()
+(folder.parent / "outside.jpg").touch()
+
+@QUIET
+@given(content=document(",", st.sampled_from(["data/a.jpg,data/a.jpg", "data/../outside.jpg,data/a.jpg", ""])))
+def any_csv(content):
+    (folder / TRAIN).write_bytes(content)
+    try:
+        pairs = read_pairs(folder, TRAIN)
+        assert set(pairs.images + pairs.depths) == {{str(folder / "a.jpg")}}
+    except (ValueError, OSError) as error:
+        assert str(error).startswith(str(folder / TRAIN))
+
+shapes = st.sampled_from([(2, 4, 6), (2, 1, 4, 6), (2, 6, 4), (48,), (), (0, 4, 6)])
+kinds = st.sampled_from(["u1", "i8", "f4", "f8", "?", "c8", "U3", "O", "M8[s]"])
+@QUIET
+@given(shape=shapes, kind=kinds, value=st.sampled_from([0, 1, 2, -1]), cut=st.integers(0, 400), noise=st.binary(max_size=9))
+def any_mask(shape, kind, value, cut, noise):
+    np.save(folder / MASK, np.full(shape, value).astype(kind), allow_pickle=True)
+    data = (folder / MASK).read_bytes()
+    if noise:
+        (folder / MASK).write_bytes(data[:cut] + noise + data[cut + len(noise):] if cut % 2 else data[:cut])
+    try:
+        mask = read_mask(folder, 2, 4, 6)
+        assert mask.shape == (2, 4, 6) and np.isin(mask, (0, 1)).all()
+    except (ValueError, OSError) as error:
+        assert str(folder / MASK) in str(error), error
+any_csv()
+any_mask()
+print("checked")
+"""
+
+
+def test_any_list_of_pairs_and_any_mask_is_read_or_refused():
+    assert "checked" in execute(["-c", DEPTH.format(tests=str(ROOT / "tests"))], ROOT / "nyud2-dir")
+
+
+NIGHTS = """
+import sys, tempfile
+from pathlib import Path
+from hypothesis import given
+sys.path.insert(0, {tests!r})
+from test_trust_input import QUIET, document, st
+from datasets import read_splits
+folder = Path(tempfile.mkdtemp())
+
+@QUIET
+@given(content=document(",", st.sampled_from(["nsrrid,gh,split", "nsrrid,gh", "", "split,gh,nsrrid"])))
+def check(content):
+    (folder / "shhs.csv").write_bytes(content)
+    try:
+        read_splits(folder)
+        raise SystemExit("there are no nights")
+    except (ValueError, OSError) as error:
+        assert str(folder / "shhs.csv") in str(error), error
+check()
+print("checked")
+"""
+
+
+def test_any_table_of_nights_is_refused_where_there_are_none():
+    assert "checked" in execute(["-c", NIGHTS.format(tests=str(ROOT / "tests"))], ROOT / "shhs-dir")
+
+
+@QUIET
+@given(st.lists(st.one_of(st.floats(), st.integers(-10**30, 10**30), st.sampled_from(["3", "x", None])), max_size=8))
+def test_any_labels_get_finite_weights_or_are_refused(labels):
+    for how in ({}, {"reweight": "inverse", "lds": False}):
+        with contextlib.suppress(ValueError):
+            weights = lds_weights(labels, **how)
+            assert len(weights) == len(labels)
+            assert np.isfinite(weights).all()
+            assert (weights > 0).all()
+
+
+@QUIET
+@given(content=document(",", HEADERS))
+def test_any_table_is_inspected_or_refused(tmp_path_factory, content):
+    folder = tmp_path_factory.getbasetemp()
+    (folder / "any.csv").write_bytes(content)
+    with pytest.MonkeyPatch.context() as patch, contextlib.suppress(ValueError, OSError):
+        words = ["inspect", str(folder / "any.csv"), "--target", "age", "--out", str(folder / "any.png")]
+        patch.setattr(sys, "argv", ["imbalanced_regression", *words])
+        tools.main()
 
 
 @QUIET
