@@ -60,12 +60,15 @@ def write(
         logger.info("test  %s", line)
     if folder is None:
         return
-    write_whole(folder / "metrics.json", to_json({name: result[name] for name in ("best_epoch", "val", "test")}))
+    counts = bins.counts(train_labels) if train_counts is None else np.asarray(train_counts)
+    metrics = {
+        name: {**result[name], "per_bin": {"train_count": counts, **result[name]["per_bin"]}} for name in ("val", "test")
+    }
+    write_whole(folder / "metrics.json", to_json({"best_epoch": result["best_epoch"], **metrics}))
     if table_csv is None:
         preds, labels, _ = (np.ravel(array).astype(np.float64) for array in result["predictions"]["test"])
         table_csv = predictions_csv(preds * scale, labels, bins, np.asarray(shots))
     write_whole(folder / "predictions.csv", table_csv)
-    counts = bins.counts(train_labels) if train_counts is None else np.asarray(train_counts)
     density = effective_density(counts, **window)
     write_whole(folder / "report.png", figure(result["test"], counts, density, bins, label, title, examples))
     logger.info("written: %s", ", ".join(str(folder / name) for name in ("metrics.json", "predictions.csv", "report.png")))

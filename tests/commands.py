@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -29,3 +30,23 @@ def execute(words: list[str], folder: Path, code: int = 0, timeout: float = 300,
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+ONE_BY_ONE = """
+import runpy, sys, json
+for words in json.loads(sys.argv[1]):
+    print("$", *words, flush=True)
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
+"""
+
+
+def together(scripts: list[list], folder: Path, *options: str) -> str:
+    """Run scripts of a folder one after the other in one process: starting Python anew takes longer than training.
+
+    `options` are Python's own. Each script must end with exit code 0.
+    """
+    words = [[str(word) for word in script] for script in scripts]
+    said = execute([*options, "-c", ONE_BY_ONE, json.dumps(words)], folder, timeout=600)
+    assert said.count("$ ") >= len(words), said
+    return said

@@ -12,8 +12,9 @@ import shutil
 import threading
 import zipfile
 
+import numpy as np
 import pytest
-from commands import ROOT, commands, execute
+from commands import ROOT, commands, execute, together
 from PIL import Image
 
 NYU = ROOT / "nyud2-dir"
@@ -23,15 +24,6 @@ SMALL = [*SIZE, "--model", "resnet18", "--no_imagenet", "--epochs", "2", "--batc
 SAMPLE = ["--scenes", "3", "--frames", "2", "--test", "4", *SIZE]
 SHUT = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
 
-# one process runs them one after the other, each as a script of its own: starting Python anew takes longer than training
-ONE_BY_ONE = """
-import runpy, sys, json
-for words in json.loads(sys.argv[1]):
-    print("$", *words, flush=True)
-    sys.argv = words
-    runpy.run_path(words[0], run_name="__main__")
-"""
-
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
@@ -39,14 +31,16 @@ def trained(tmp_path_factory):
     root = tmp_path_factory.mktemp("nyud2_readme")
     first = ["train.py", "--data_dir", str(root / "data"), "--store_root", str(root / "runs"), "--fds", "--reweight", "inverse",
              "--lds", "--bucket_counts", str(root / "data" / "train_bucket_num.txt"), *SMALL]
-    execute(["-c", ONE_BY_ONE, json.dumps([["make_sample.py", "--out", str(root / "data"), *SAMPLE], first])], NYU)
+    together([["make_sample.py", "--out", root / "data", *SAMPLE], first], NYU)
     return root, next((root / "runs").iterdir())
 
 
 def test_a_run_leaves_its_files(trained):
-    _, run = trained
+    root, run = trained
     assert run.name == "nyud2_resnet18_lds_gau_5_2_fds_gau_5_2_0_1_0.9_adam_mse_0.0001_3"
     found = json.loads((run / "metrics.json").read_text())
+    counts = np.loadtxt(root / "data" / "train_bucket_num.txt", dtype=int)
+    assert found["test"]["per_bin"]["train_count"] == counts.tolist()
     for group in ("overall", "many", "medium", "few"):
         assert {"rmse", "absrel", "log10", "l1", "delta1", "delta2", "delta3", "count"} <= found["test"][group].keys()
     rows = list(csv.DictReader((run / "predictions.csv").read_text().splitlines()))
@@ -62,7 +56,7 @@ def test_a_run_leaves_its_files(trained):
 
 def test_every_command_of_the_nyud2_readme_runs(trained, tmp_path):
     root, run = trained
-    together = []
+    lines = []
     for number, command in enumerate(commands(NYU / "README.md")):
         own = tmp_path / str(number)
         program, *words = shlex.split(command.replace("<ckpt>", str(run / "ckpt.best.pth.tar")))
@@ -89,10 +83,9 @@ def test_every_command_of_the_nyud2_readme_runs(trained, tmp_path):
             continue
         else:
             pytest.fail(f"no test runs {command!r}")
-        together.append([str(word) for word in line])
-    assert len(together) >= 10
-    said = execute(["-W", "ignore", "-c", ONE_BY_ONE, json.dumps(together)], NYU)
-    assert said.count("$ ") == len(together)
+        lines.append(line)
+    assert len(lines) >= 10
+    said = together(lines, NYU, "-W", "ignore")
     assert "--select_on test: the checkpoint is chosen on the test set" in said
 
 

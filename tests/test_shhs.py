@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from commands import ROOT, commands, execute
+from commands import ROOT, commands, execute, together
 
 SHHS = ROOT / "shhs-dir"
 SMALL = ["--width", "4", "--d_hid", "8", "--batch_size", "16", "--epochs", "1", "--workers", "0", "--device", "cpu"]
@@ -123,24 +123,26 @@ assert abs(weights.mean() - 1) < 1e-5 and weights[0] > weights[-1]
 def test_every_command_of_the_readme_runs(data, checkpoint, tmp_path):
     found = commands(SHHS / "README.md")
     assert len(found) > 10
+    lines = []
     for number, command in enumerate(found):
         program, script, *flags = shlex.split(command.replace("<ckpt>", str(checkpoint)))
         assert program == "python", command
         if script == "train.py":
-            execute([script, *flags, *SMALL, "--schedule", "--data_dir", data, "--store_root", tmp_path / str(number)], SHHS)
+            lines.append([script, *flags, *SMALL, "--schedule", "--data_dir", data, "--store_root", tmp_path / str(number)])
         elif script == "make_sample.py":
-            execute([script, *flags, *SAMPLE, "--minutes", "1", "1", "--out", tmp_path / "sample"], SHHS)
+            lines.append([script, *flags, *SAMPLE, "--minutes", "1", "1", "--out", tmp_path / "sample"])
         elif "--plot" in flags:
             execute([SHHS / script, *flags, "--data_dir", data], tmp_path, PYTHONPATH=str(ROOT))
             assert (tmp_path / "200001.png").stat().st_size > 10_000
         elif script == "preprocess_shhs.py":
-            execute([script, *flags, "--data_dir", data, "--cap", "1", "--workers", "1"], SHHS)
+            lines.append([script, *flags, "--data_dir", data, "--cap", "1", "--workers", "1"])
         elif script == "../benchmarks/night_speed.py":
             execute([script, "--quick"], SHHS)
         elif script == "download_shhs.py":
             assert "sleepdata.org/datasets/shhs" in execute([script, *flags], SHHS, code=2, NSRR_TOKEN="")
         else:
             pytest.fail(f"no test runs {command!r}")
+    together(lines, SHHS)
 
 
 TOKEN = "7-sEcReT"
