@@ -2,7 +2,7 @@
 
     python make_sample.py                                   about 600 nights to train on, 84 val, 84 test; 3 to 6 minutes each
     python preprocess_shhs.py --data_dir sample --cap 4     then the real path
-    python train.py --data_dir sample --width 8 --d_hid 32 --batch_size 8 --epochs 14 --schedule 11 --lr 3e-3
+    python train.py --data_dir sample --width 8 --d_hid 32 --batch_size 8 --epochs 12 --schedule 9
 
 The better the score, the fewer breathing pauses, the more the heart's rate varies, and the more spindles the EEG has; each
 follows a score of its own, off by a few points. Numbers on this sample are no benchmark results.
