@@ -15,6 +15,7 @@ from scipy.signal.windows import triang
 logger = logging.getLogger(__name__)
 
 _GRID_BINS = 256  # labels on a regular grid get one bin per grid value up to this many
+_BLOCK = 1 << 16  # labels looked up at a time: what lies between then stays in the cache of the processor
 _AUTO_BINS = (10, 100)  # fewest and most equal-width bins chosen automatically
 
 
@@ -136,7 +137,15 @@ class Bins:
 
         Raises ValueError for NaN or infinite labels, with how many there are and where the first is.
         """
-        labels = np.clip(as_labels(labels), self.edges[0], self.edges[-1]).astype(self.dtype)
+        labels = as_labels(labels)
+        index = np.empty(len(labels), dtype=np.int64)
+        for start in range(0, len(labels), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            index[part] = self._index(labels[part])
+        return index
+
+    def _index(self, labels: np.ndarray) -> np.ndarray:
+        labels = np.clip(labels, self.edges[0], self.edges[-1]).astype(self.dtype)
         edges, last = self.compared_edges, self.count - 1
         if not self._equal:
             return np.clip(np.searchsorted(edges, labels, side="right") - 1, 0, last).astype(np.int64)
@@ -181,7 +190,7 @@ def as_labels(labels, name: str = "labels") -> np.ndarray:
         raise ValueError(f"{name}: expected shape (N,) or (N, 1), found {array.shape}; treat each output on its own")
     if array.size == 0:
         raise ValueError(f"{name}: expected at least one label, found none")
-    array = array.astype(np.float64)
+    array = array.astype(np.float64, copy=False)
     bad = ~np.isfinite(array)
     if bad.any():
         raise ValueError(f"{name}: {bad.sum()} of {len(array)} are NaN or infinite, the first at index {int(bad.argmax())}")

@@ -125,14 +125,15 @@ class FDS(nn.Module):
         if not self.training or epoch < self.start_smooth:
             return features
         rows = self._rows(features, labels)
-        mean, scale, smoothed_mean = (
-            part.movedim(-1, 1) for part in nn.functional.embedding(rows, self._table()).split(self.feature_dim, dim=-1)
+        # of its own for each element, so that what follows can work in place; detached: no history of views
+        minus_mean, scale, smoothed_mean = (
+            nn.functional.embedding(rows, part).movedim(-1, 1).detach() for part in self._table()
         )
         # not folded into z * scale + shift: with a large mean and a small variance that loses all digits in float32
-        return torch.addcmul(smoothed_mean, features.to(mean.dtype) - mean, scale).to(features.dtype)
+        return smoothed_mean.addcmul_(minus_mean.add_(features), scale).to(features.dtype)
 
     def _table(self) -> Tensor:
-        """mu, scale and mu~ of every row side by side (K, 3 D), so that a step costs one look-up whatever K is.
+        """-mu, scale and mu~ of every row, (3, K, D), so that a step costs a look-up whatever K is.
 
         0, 1 and 0 where the calibration is the identity. Made anew when a buffer it is made from has changed since.
         """
@@ -150,7 +151,7 @@ class FDS(nn.Module):
     def _calibration(self, mean, var, smoothed_mean, smoothed_var, tracked) -> Tensor:
         moves = (tracked[:, None] > 0) & (var > 0) & (smoothed_var >= 0)
         scale = (smoothed_var / var).clamp(*self.clip).sqrt()
-        return torch.cat([torch.where(moves, mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0)], 1)
+        return torch.stack([torch.where(moves, -mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0)])
 
     def _rows(self, features: Tensor, labels: Tensor) -> Tensor:
         """The statistics row of each label: (B,), or (B, H, W) for dense features, int64."""

@@ -64,7 +64,7 @@ def shot_metrics(
     error = preds - labels
     result: dict[str, dict] = {"overall": _errors(error)}
     for shot in SHOTS:
-        result[shot] = _errors(error[shots[index] == shot])
+        result[shot] = _errors(error[(shots == shot)[index]])
 
     count = np.bincount(index, minlength=bins.count)
     l1, mse, bias = (_mean_per_bin(values, index, count) for values in (np.abs(error), error**2, error))
