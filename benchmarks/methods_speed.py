@@ -130,7 +130,7 @@ def memory(size, threads) -> tuple:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a fresh process for each
         jobs = [("library", few), ("library", many), ("loops", many)]
         at_few, at_many, loops = (
-            min(pool.apply(extra_memory, (kind, n, size["D"], threads)) for _ in range(3))  # the allocator's luck varies
+            min(pool.apply(extra_memory, (kind, n, size["D"], threads)) for _ in range(6))  # the allocator's luck varies
             for kind, n in jobs
         )
     ratio = at_many / max(at_few, 1)
