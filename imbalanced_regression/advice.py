@@ -321,8 +321,8 @@ def read_labels(path: str | Path, target: str | None = None) -> tuple[np.ndarray
 def _read_npy(path: Path, target: str | None) -> tuple[np.ndarray, str]:
     try:
         array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"FILE: {path} cannot be read: {error}") from None
+    except Exception as error:  # a damaged file makes numpy raise nearly anything
+        raise ValueError(f"FILE: {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
         raise ValueError(f"FILE: {path} holds no numbers but {getattr(array, 'dtype', type(array).__name__)}")
     code = f"np.load({str(path)!r})"

@@ -15,6 +15,7 @@ from scipy.signal.windows import triang
 logger = logging.getLogger(__name__)
 
 _GRID_BINS = 256  # labels on a regular grid get one bin per grid value up to this many
+_LARGEST = 1e300  # beyond it differences of labels are no numbers any more
 _BLOCK = 1 << 16  # labels looked up at a time: what lies between then stays in the cache of the processor
 _AUTO_BINS = (10, 100)  # fewest and most equal-width bins chosen automatically
 
@@ -54,7 +55,8 @@ class Bins:
         self.compared_edges = edges.astype(self.dtype)
         self.compared_edges.flags.writeable = False
         even = np.linspace(edges[0], edges[-1], len(edges))
-        self._equal = bool((np.abs(edges - even) < 1e-3 * np.diff(edges).min()).all())
+        even_enough = (np.abs(edges - even) < 1e-3 * np.diff(edges).min()).all()
+        self._equal = bool(even_enough and np.isfinite(_ratio(self.count, edges[-1] - edges[0])))
 
     @classmethod
     def uniform(cls, low: float, high: float, count: int) -> Bins:
@@ -93,15 +95,19 @@ class Bins:
 
         Labels on a regular grid of at most 256 values (whole numbers, or steps of 5, or of 0.25) get one bin per grid
         value, centred on it. Others get equal-width bins over [min, max], 10 to 100 of them by the Freedman-Diaconis rule.
+
+        Raises ValueError as `index`, and for labels beyond 1e300 in size.
         """
         labels = as_labels(labels)
         values = np.unique(labels)
-        if len(values) == 1:
-            return _single(values[0])
         low, high = values[0], values[-1]
+        if max(-low, high) > _LARGEST:
+            raise ValueError(f"labels: expected within -{_LARGEST:g} and {_LARGEST:g}, found {low:g} to {high:g}; rescale them")
+        if len(values) == 1:
+            return _single(low)
         steps = np.diff(values)
         step = steps.min()
-        on_grid = (high - low) / step < _GRID_BINS and np.allclose(steps / step, np.round(steps / step), rtol=0, atol=1e-3)
+        on_grid = _ratio(high - low, step) < _GRID_BINS and np.allclose(steps / step, np.round(steps / step), rtol=0, atol=1e-3)
         if on_grid:
             count = int(round((high - low) / step)) + 1
             step = (high - low) / (count - 1)
@@ -110,7 +116,7 @@ class Bins:
         else:
             lower, upper = np.quantile(labels, [0.25, 0.75])
             best = 2 * (upper - lower) / np.cbrt(len(labels))
-            wanted = (high - low) / best if best > 0 else np.inf
+            wanted = _ratio(high - low, best)
             bins = cls.uniform(low, high, int(np.clip(np.ceil(wanted) if np.isfinite(wanted) else np.inf, *_AUTO_BINS)))
             why = "equal width over the range of the labels"
         logger.info("bins chosen automatically (%s): %r", why, bins)
@@ -207,6 +213,12 @@ def check_bins(bins) -> Bins:
 def _check_range(low: float, high: float) -> None:
     if not (np.isfinite(low) and np.isfinite(high) and low < high):
         raise ValueError(f"low, high: expected finite numbers with low < high, found {low} and {high}")
+
+
+def _ratio(span: float, step: float) -> float:
+    """How many steps a span has; infinity where there are none, or more than a number can say."""
+    with np.errstate(over="ignore"):
+        return span / step if step > 0 else np.inf
 
 
 def _single(value: float) -> Bins:

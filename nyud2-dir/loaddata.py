@@ -218,7 +218,7 @@ def read_mask(data_dir: str | Path, count: int, height: int, width: int) -> np.n
         raise FileNotFoundError(f"{path} is missing; python download_nyud2.py fetches it, {way}")
     try:
         mask = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # a damaged file makes numpy raise nearly anything
         raise ValueError(f"{path} is no array of numbers ({' '.join(str(error).split())}); {way}") from None
     if mask.shape == (count, 1, height, width):
         mask = mask[:, 0]

@@ -23,7 +23,11 @@ from imbalanced_regression import lds_weights
 from imbalanced_regression.age import BadImage, load_face
 from imbalanced_regression.age_data import preprocess, read_age_csv
 
-QUIET = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None)
+# the same examples each time, or, to look for new faults, EXAMPLES=2000 others
+QUIET = settings(
+    max_examples=int(os.environ.get("EXAMPLES", "150")), derandomize="EXAMPLES" not in os.environ, deadline=None, database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 
 # mostly what such files hold, sometimes anything at all
 FIELDS = st.one_of(
