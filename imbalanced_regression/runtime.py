@@ -176,9 +176,11 @@ def counted(model: nn.Module, share: float) -> Iterator[None]:
     absent = [module for module in model.modules() if isinstance(module, _SyncBatchNorm)] if share == 0 else []
     for module in absent:
         module.counts = False
-    yield
-    for module in absent:
-        module.counts = True
+    try:
+        yield
+    finally:
+        for module in absent:
+            module.counts = True
 
 
 def start(device: str | None = None, amp: str = "none", *, compile: bool = False, channels_last: bool = False) -> Runtime:
