@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from imbalanced_regression.age_data import AgeSplit, read_age_csv
+from imbalanced_regression.faces.table import AgeSplit, read_age_csv
 
 ADVICE = "python download_agedb.py gets the csv and says how to get the images, python make_sample.py draws a sample"
 

@@ -40,7 +40,7 @@ def main() -> None:
     if not images.is_dir():
         print(f"{table} is the published split; now {HOW}")
         return
-    from imbalanced_regression.age_data import read_age_csv
+    from imbalanced_regression.faces.table import read_age_csv
 
     sizes = {name: len(split) for name, split in read_age_csv(table, args.data_dir, advice=HOW).items()}
     print(f"{args.data_dir} is complete: {sizes}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from imbalanced_regression import fds
+from imbalanced_regression.methods import fds
 
 BUCKET_NUM, BUCKET_START, CLIP = 100, 3, (0.1, 10.0)
 

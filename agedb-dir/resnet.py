@@ -5,7 +5,7 @@ from __future__ import annotations
 from fds import FDS
 
 from imbalanced_regression import Regressor
-from imbalanced_regression.age import RENAMES, age_model
+from imbalanced_regression.faces.ages import RENAMES, age_model
 
 __all__ = ["RENAMES", "make_model"]
 

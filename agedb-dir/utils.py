@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from imbalanced_regression import get_lds_kernel_window, shot_metrics
-from imbalanced_regression.age import AGE_BINS, age_weights
+from imbalanced_regression.faces.ages import AGE_BINS, age_weights
 
 __all__ = ["AGE_BINS", "LDS_KS", "LDS_SIGMA", "evaluate", "get_lds_kernel_window", "sample_weights"]
 

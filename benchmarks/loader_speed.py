@@ -31,9 +31,9 @@ from torchvision import transforms
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from imbalanced_regression import FDS, engine, faces, runtime, weighted_l1_loss  # noqa: E402  # found through the path set above
-from imbalanced_regression.age import AgeDataset, age_model, load_face, normalize  # noqa: E402
-from imbalanced_regression.age_data import read_age_csv  # noqa: E402
 from imbalanced_regression.cli import ArgumentParser, guard  # noqa: E402
+from imbalanced_regression.faces.ages import AgeDataset, age_model, load_face, normalize  # noqa: E402
+from imbalanced_regression.faces.table import read_age_csv  # noqa: E402
 
 WANTED, WANTED_CACHED = 2, 5  # times the plain pipeline
 STREAMING = 1.05  # times a vanilla epoch, at most

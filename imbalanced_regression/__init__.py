@@ -13,59 +13,41 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Bins": ".bins",
-    "get_lds_kernel_window": ".bins",
-    "effective_density": ".lds",
-    "label_density": ".lds",
-    "lds_weights": ".lds",
-    "lds_weights_joint": ".lds",
-    "lds_weights_per_output": ".lds",
-    "FDS": ".fds",
-    "Regressor": ".model",
-    "weighted_mse_loss": ".losses",
-    "weighted_l1_loss": ".losses",
-    "weighted_huber_loss": ".losses",
-    "weighted_focal_mse_loss": ".losses",
-    "weighted_focal_l1_loss": ".losses",
+    "get_lds_kernel_window": ".methods.windows",
+    "effective_density": ".methods.lds",
+    "label_density": ".methods.lds",
+    "lds_weights": ".methods.lds",
+    "lds_weights_joint": ".methods.lds",
+    "lds_weights_per_output": ".methods.lds",
+    "FDS": ".methods.fds",
+    "Regressor": ".training.model",
+    "weighted_mse_loss": ".methods.losses",
+    "weighted_l1_loss": ".methods.losses",
+    "weighted_huber_loss": ".methods.losses",
+    "weighted_focal_mse_loss": ".methods.losses",
+    "weighted_focal_l1_loss": ".methods.losses",
     "shot_metrics": ".metrics",
     "shot_of_counts": ".metrics",
     "correlations": ".metrics",
     "DepthMetrics": ".metrics",
 }
 
-__all__ = [
-    "Bins",
-    "get_lds_kernel_window",
-    "effective_density",
-    "label_density",
-    "lds_weights",
-    "lds_weights_joint",
-    "lds_weights_per_output",
-    "FDS",
-    "Regressor",
-    "weighted_mse_loss",
-    "weighted_l1_loss",
-    "weighted_huber_loss",
-    "weighted_focal_mse_loss",
-    "weighted_focal_l1_loss",
-    "shot_metrics",
-    "shot_of_counts",
-    "correlations",
-    "DepthMetrics",
-]
+__all__ = list(_HOME)
 
 if TYPE_CHECKING:
-    from .bins import Bins, get_lds_kernel_window
-    from .fds import FDS
-    from .lds import effective_density, label_density, lds_weights, lds_weights_joint, lds_weights_per_output
-    from .losses import (
+    from .bins import Bins
+    from .methods.fds import FDS
+    from .methods.lds import effective_density, label_density, lds_weights, lds_weights_joint, lds_weights_per_output
+    from .methods.losses import (
         weighted_focal_l1_loss,
         weighted_focal_mse_loss,
         weighted_huber_loss,
         weighted_l1_loss,
         weighted_mse_loss,
     )
+    from .methods.windows import get_lds_kernel_window
     from .metrics import DepthMetrics, correlations, shot_metrics, shot_of_counts
-    from .model import Regressor
+    from .training.model import Regressor
 
 
 def __getattr__(name: str):

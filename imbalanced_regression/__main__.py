@@ -85,7 +85,7 @@ def run_inspect(args: Namespace) -> None:
         raise ValueError(f"--few: expected at most --many = {args.many}, found {args.few}")
     import numpy as np
 
-    from . import advice
+    from .tools import inspect as advice
 
     labels, read = advice.read_labels(args.file, args.target)
     finite = np.isfinite(labels)
@@ -105,7 +105,7 @@ def run_inspect(args: Namespace) -> None:
 
 
 def run_compare(args: Namespace) -> None:
-    from . import compare
+    from .tools import compare
 
     runs = compare.find_runs(args.runs)
     methods = compare.group(runs, args.split)
@@ -118,7 +118,7 @@ def run_compare(args: Namespace) -> None:
 
 
 def run_features(args: Namespace) -> None:
-    from . import features
+    from .tools import features
 
     statistics = features.read(args.run)
     found = features.similarities(statistics, args.anchor)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NoReturn
 from . import interrupt
 
 if TYPE_CHECKING:
-    from .fds import FDS
-    from .runtime import Runtime
+    from .methods.fds import FDS
+    from .training.runtime import Runtime
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -157,7 +157,7 @@ def add_training_flags(
 
 def check_training_flags(args) -> None:
     """Raise ValueError for flags that do not go together or are out of range, with the way out."""
-    from .bins import get_lds_kernel_window
+    from .methods.windows import get_lds_kernel_window
 
     if args.lds and args.reweight == "none":
         raise ValueError("--lds: smooths the weights of --reweight, found 'none'; add --reweight sqrt_inv or inverse")

@@ -47,7 +47,7 @@ def main() -> None:
     if not all((args.data_dir / name).is_dir() for name in PARTS["all"]):
         print(f"{table} is the published split; training needs imdb_crop and wiki_crop beside it")
         return
-    from imbalanced_regression.age_data import read_age_csv
+    from imbalanced_regression.faces.table import read_age_csv
 
     sizes = {name: len(split) for name, split in read_age_csv(table, args.data_dir).items()}
     print(f"{args.data_dir} is complete: {sizes}")

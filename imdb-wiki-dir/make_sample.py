@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=min(os.cpu_count() or 1, 4), help="processes that draw")
     parser.add_argument("--sheet", type=Path, metavar="PNG", help="draw a sheet sorted by age there, and no sample")
     args = parser.parse_args()
-    from imbalanced_regression import faces
+    from imbalanced_regression.faces import drawn as faces
 
     if args.sheet:
         faces.draw_sheet(size=args.size, seed=args.seed).save(args.sheet)

@@ -55,8 +55,9 @@ def main() -> None:
     from resnet import RENAMES, make_model
     from utils import AGE_BINS, evaluate, sample_weights
 
-    from imbalanced_regression import engine, report, runtime
-    from imbalanced_regression.age import age_splits
+    from imbalanced_regression.faces.ages import age_splits
+    from imbalanced_regression.tools import report
+    from imbalanced_regression.training import engine, runtime
 
     here = runtime.start(args.device, args.amp, compile=args.compile, channels_last=args.channels_last)
     runtime.start_log(here)

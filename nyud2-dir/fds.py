@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from utils import BINS, BUCKET_NUM, BUCKET_START
 
-from imbalanced_regression import fds
+from imbalanced_regression.methods import fds
 
 CLIP = (0.2, 5.0)
 

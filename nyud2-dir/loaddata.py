@@ -22,7 +22,7 @@ from torchvision import tv_tensors
 from utils import pixel_weights
 
 from imbalanced_regression.images import BadImage
-from imbalanced_regression.runtime import mix
+from imbalanced_regression.training.runtime import mix
 
 ADVICE = "python download_nyud2.py fetches the data, python make_sample.py makes a sample"
 TRAIN, TEST, SUBSET, MASK = "nyu2_train.csv", "nyu2_test.csv", "nyu2_train_FDS_subset.csv", "test_balanced_mask.npy"

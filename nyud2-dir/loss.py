@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from imbalanced_regression.losses import (
+from imbalanced_regression.methods.losses import (
     weighted_focal_l1_loss,
     weighted_focal_mse_loss,
     weighted_huber_loss,

@@ -19,7 +19,7 @@ from nyu_transform import HEIGHT, WIDTH
 from utils import BINS, BUCKET_START
 
 from imbalanced_regression import cli
-from imbalanced_regression.checkpoint import write
+from imbalanced_regression.training.checkpoint import write
 
 COUNTS = "train_bucket_num.txt"
 

@@ -29,7 +29,8 @@ def main() -> None:
     from nyu_transform import HEIGHT, WIDTH
     from utils import BINS, evaluate
 
-    from imbalanced_regression import checkpoint, engine, report, runtime
+    from imbalanced_regression.tools import report
+    from imbalanced_regression.training import checkpoint, engine, runtime
 
     here = runtime.start(args.device, args.amp)
     content = checkpoint.load(args.eval_model, "--eval_model")

@@ -54,7 +54,7 @@ def make_splits(args, table, log):
     from loaddata import SUBSET, TEST, TRAIN, DepthDataset, check_test, held_out, read_mask, read_pairs
     from utils import BINS
 
-    from imbalanced_regression.runtime import Splits
+    from imbalanced_regression.training.runtime import Splits
 
     size = (args.height, args.width)
     train, test = read_pairs(args.data_dir, TRAIN), read_pairs(args.data_dir, TEST)
@@ -90,7 +90,8 @@ def main() -> None:
     from models.net import RENAMES, make_model
     from utils import BINS, COUNTS_FILE, SHOTS, bucket_weights, evaluate, examples, read_counts
 
-    from imbalanced_regression import checkpoint, engine, report, runtime
+    from imbalanced_regression.tools import report
+    from imbalanced_regression.training import checkpoint, engine, runtime
 
     log = logging.getLogger("train")
     here = runtime.start(args.device, args.amp, compile=args.compile, channels_last=args.channels_last)

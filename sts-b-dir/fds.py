@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from utils import BINS
 
-from imbalanced_regression import fds
+from imbalanced_regression.methods import fds
 
 CLIP = (0.5, 2.0)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from imbalanced_regression import losses
-from imbalanced_regression.losses import weighted_l1_loss, weighted_mse_loss
+from imbalanced_regression.methods import losses
+from imbalanced_regression.methods.losses import weighted_l1_loss, weighted_mse_loss
 
 SCALE = 5.0  # the model predicts score / SCALE
 

@@ -65,7 +65,9 @@ def main() -> None:
     from models import RENAMES, PairEncoder, make_head
     from utils import BINS, SHOTS, evaluate, sample_weights
 
-    from imbalanced_regression import Regressor, engine, report, runtime
+    from imbalanced_regression import Regressor
+    from imbalanced_regression.tools import report
+    from imbalanced_regression.training import engine, runtime
 
     here = runtime.start(args.device, args.amp, compile=args.compile)
     runtime.start_log(here)

@@ -32,7 +32,7 @@ def preload() -> None:
     import torch.utils.tensorboard  # noqa: F401
     import torchvision.models  # noqa: F401
 
-    from imbalanced_regression import age, engine, report  # noqa: F401
+    from imbalanced_regression.training import engine  # noqa: F401
 
     torch.set_num_threads(1)
 

@@ -25,9 +25,10 @@ from torch.utils.data import DataLoader
 from torchvision import models
 from torchvision.transforms import functional as plain
 
-from imbalanced_regression import age, faces
-from imbalanced_regression.age import AGE_BINS, AgeDataset, BadImage, ResNetEncoder, crop_and_flip, load_face, normalize
-from imbalanced_regression.age_data import preprocess, read_age_csv, split_by_age, write_csv
+from imbalanced_regression.faces import ages as age
+from imbalanced_regression.faces import drawn as faces
+from imbalanced_regression.faces.ages import AGE_BINS, AgeDataset, BadImage, ResNetEncoder, crop_and_flip, load_face, normalize
+from imbalanced_regression.faces.table import preprocess, read_age_csv, split_by_age, write_csv
 
 
 def photo(path: Path, width: int = 90, height: int | None = None, seed: int = 0, **save) -> Path:

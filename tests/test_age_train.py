@@ -168,7 +168,7 @@ def test_a_corrupt_image_stops_with_its_path_or_is_skipped(folder, sample, train
 def test_the_published_shots_of_agedb(shared):
     """1530, 448 and 162 test faces are of ages with many, medium and few training faces."""
     from imbalanced_regression import shot_metrics
-    from imbalanced_regression.age import AGE_BINS
+    from imbalanced_regression.faces.ages import AGE_BINS
 
     rows = list(csv.DictReader((shared / "data/agedb/agedb.csv").read_text().splitlines()))
     train, test = ([float(row["age"]) for row in rows if row["split"] == split] for split in ("train", "test"))

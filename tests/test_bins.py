@@ -11,7 +11,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from imbalanced_regression.bins import Bins, get_lds_kernel_window
+from imbalanced_regression.bins import Bins
+from imbalanced_regression.methods.windows import get_lds_kernel_window
 
 numbers = st.floats(-1e6, 1e6, width=32)
 edge_lists = st.lists(st.integers(-2000, 2000), min_size=2, max_size=12, unique=True).map(

@@ -10,7 +10,7 @@ import pytest
 import torch
 import toy
 
-from imbalanced_regression import checkpoint
+from imbalanced_regression.training import checkpoint
 
 RENAMES = (("old_encoder.", "encoder."), ("linear.", "head."), ("FDS.", "fds."))
 

@@ -19,9 +19,10 @@ import torch
 from commands import ROOT
 from toy import BINS, Toy, make_model, run
 
-from imbalanced_regression import Bins, DepthMetrics, compare, features, report
+from imbalanced_regression import Bins, DepthMetrics
 from imbalanced_regression import __main__ as tools
 from imbalanced_regression.metrics import shot_of_counts
+from imbalanced_regression.tools import compare, features, report
 
 LDS = {"lds_kernel": "gaussian", "lds_ks": 5, "lds_sigma": 2}
 LABELS = Toy(90, 0).targets

@@ -14,6 +14,6 @@ def test_the_docs_build_without_a_warning(tmp_path):
     assert said == f"{tmp_path / 'docs' / 'index.html'}\n"
     page = (tmp_path / "docs" / "imbalanced_regression.html").read_text()
     assert all(f'id="{name}"' in page for name in library.__all__)
-    engine = (tmp_path / "docs" / "imbalanced_regression" / "engine.html").read_text()
+    engine = (tmp_path / "docs" / "imbalanced_regression" / "training" / "engine.html").read_text()
     assert '<h6 id="arguments">Arguments:</h6>' in engine
     assert "docs-src/make_docs.py" in subprocess.run(["make", "-n", "docs"], cwd=ROOT, capture_output=True, text=True).stdout

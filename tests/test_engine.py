@@ -13,7 +13,9 @@ import torch.multiprocessing as mp
 import toy
 from torch import nn
 
-from imbalanced_regression import bins, checkpoint, cli, engine, lds, losses, runtime, weighted_mse_loss
+from imbalanced_regression import cli, weighted_mse_loss
+from imbalanced_regression.methods import lds, losses, windows
+from imbalanced_regression.training import checkpoint, engine, runtime
 
 
 def same_state(a: dict, b: dict) -> bool:
@@ -468,6 +470,6 @@ def test_tensorboard_has_the_published_tags(tmp_path):
 
 def test_the_flags_offer_what_the_library_has():
     """cli spells the choices out, to answer --help without importing torch."""
-    assert set(cli.KERNELS) == set(bins.KERNELS)
+    assert set(cli.KERNELS) == set(windows.KERNELS)
     assert cli.REWEIGHTS == lds.REWEIGHTS
     assert set(cli.LOSSES) == set(losses.LOSSES)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbalanced_regression.bins import Bins
-from imbalanced_regression.fds import FDS
+from imbalanced_regression.methods.fds import FDS
 
 PUBLISHED_BUFFERS = (
     "epoch",

@@ -11,8 +11,9 @@ import pytest
 from commands import ROOT, execute
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 
-from imbalanced_regression import Bins, advice, lds_weights
+from imbalanced_regression import Bins, lds_weights
 from imbalanced_regression import __main__ as tools
+from imbalanced_regression.tools import inspect as advice
 
 rng = np.random.default_rng(0)
 

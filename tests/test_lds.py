@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import convolve1d
 
-from imbalanced_regression.bins import Bins, get_lds_kernel_window
-from imbalanced_regression.lds import effective_density, label_density, lds_weights
+from imbalanced_regression.bins import Bins
+from imbalanced_regression.methods.lds import effective_density, label_density, lds_weights
+from imbalanced_regression.methods.windows import get_lds_kernel_window
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,7 +7,7 @@ import pytest
 import slow
 import torch
 
-from imbalanced_regression.losses import (
+from imbalanced_regression.methods.losses import (
     weighted_focal_l1_loss,
     weighted_focal_mse_loss,
     weighted_huber_loss,

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import Dataset
 
-from imbalanced_regression import Bins, DepthMetrics, Regressor, engine, runtime
+from imbalanced_regression import Bins, DepthMetrics, Regressor
+from imbalanced_regression.training import engine, runtime
 
 NYU = ROOT / "nyud2-dir"
 SMALL = ["--scenes", "3", "--frames", "3", "--test", "4", "--height", "32", "--width", "44"]
@@ -143,7 +144,7 @@ assert eval_transform(57, 77)(*pair)[0].shape == (3, 57, 77)  # odd sizes
 def test_the_model_has_the_published_names_and_shapes():
     python("""
 import torch
-from imbalanced_regression import checkpoint
+from imbalanced_regression.training import checkpoint
 from models.net import RENAMES, DepthEncoder, make_model, output_size
 
 with torch.device("meta"):
@@ -191,7 +192,7 @@ assert "neck.conv0.weight" not in same and "head.weight" not in same
 def test_a_published_checkpoint_with_numpy_scalars_is_measured(sample, tmp_path):
     python("""
 import sys, numpy as np, torch
-from imbalanced_regression import checkpoint
+from imbalanced_regression.training import checkpoint
 from models.net import RENAMES, make_model
 torch.manual_seed(0)
 state = checkpoint.published_names(make_model("resnet18", fds=True).state_dict(), RENAMES)

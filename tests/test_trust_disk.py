@@ -15,14 +15,16 @@ import pytest
 import torch
 import toy
 
-from imbalanced_regression import FDS, checkpoint, engine, interrupt, runtime
+from imbalanced_regression import FDS, interrupt
+from imbalanced_regression.training import checkpoint, engine, runtime
 
 TOY = """
 import sys, resource, signal, time
 sys.path.insert(0, "tests")
 import torch, toy
 from pathlib import Path
-from imbalanced_regression import cli, engine, runtime, checkpoint
+from imbalanced_regression import cli
+from imbalanced_regression.training import engine, runtime, checkpoint
 folder = Path(sys.argv[1])
 {before}
 def main():

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from imbalanced_regression import FDS, Bins, Regressor, engine, runtime, shot_metrics, weighted_mse_loss
+from imbalanced_regression import FDS, Bins, Regressor, shot_metrics, weighted_mse_loss
+from imbalanced_regression.training import engine, runtime
 
 BINS = Bins.uniform(0, 5, 10)
 

@@ -25,7 +25,7 @@ def agedb_table(data_dir: str | Path) -> tuple[list[tuple[int, str]], int]:
     folder = Path(data_dir) / "AgeDB"
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is missing; python download_agedb.py says how to get the images")
-    from imbalanced_regression.age_data import OLDEST
+    from imbalanced_regression.faces.table import OLDEST
 
     rows, others = [], 0
     for name in sorted(os.listdir(folder), key=lambda name: (len(name.split("_")[0]), name)):
@@ -43,7 +43,7 @@ def main() -> None:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", type=Path, default=HERE, help="the folder that AgeDB/ lies in")
     args = parser.parse_args()
-    from imbalanced_regression.age_data import write_csv
+    from imbalanced_regression.faces.table import write_csv
 
     rows, others = agedb_table(args.data_dir)
     target = args.data_dir / "meta" / "agedb.csv"

@@ -25,7 +25,7 @@ def main() -> None:
     target = args.data_dir / f"{NAME}.csv"
     if target.exists() and not args.overwrite:
         raise FileExistsError(f"{target} exists, perhaps the published split; --overwrite replaces it")
-    from imbalanced_regression.age_data import plot_splits, preprocess
+    from imbalanced_regression.faces.table import plot_splits, preprocess
 
     metas = [args.data_dir / "meta" / f"{meta}.csv" for meta in METAS]
     sizes = preprocess(metas, target, cap=CAP, seed=args.seed)

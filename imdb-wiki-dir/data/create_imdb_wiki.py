@@ -24,7 +24,7 @@ def imdb_wiki_table(data_dir: str | Path, db: str, min_score: float = 1.0) -> tu
     """
     from scipy.io import loadmat
 
-    from imbalanced_regression.age_data import OLDEST
+    from imbalanced_regression.faces.table import OLDEST
 
     path = Path(data_dir) / f"{db}_crop" / f"{db}.mat"
     if not path.is_file():
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--db", nargs="+", choices=("imdb", "wiki"), default=["imdb", "wiki"], help="which of the two")
     parser.add_argument("--min_score", type=float, default=1.0, help="least score of the face detector")
     args = parser.parse_args()
-    from imbalanced_regression.age_data import write_csv
+    from imbalanced_regression.faces.table import write_csv
 
     for db in args.db:
         rows, left = imdb_wiki_table(args.data_dir, db, args.min_score)

@@ -32,7 +32,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .interrupt import SIGNALS
+from ..interrupt import SIGNALS
 from .model import Regressor
 
 logger = logging.getLogger(__name__)

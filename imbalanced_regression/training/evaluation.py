@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from .runtime import Runtime, Shard, for_inference, progress
 
 if TYPE_CHECKING:
-    from .metrics import DepthMetrics
+    from ..metrics import DepthMetrics
 
 _PER_IMAGE = ("rmse", "l1", "bias", "count")
 

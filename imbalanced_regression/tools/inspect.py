@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .bins import Bins, as_labels
-from .lds import effective_density
-from .metrics import SHOTS, shot_of_counts
+from ..bins import Bins, as_labels
+from ..methods.lds import effective_density
+from ..metrics import SHOTS, shot_of_counts
 
 _ONE_PER_VALUE = 20  # up to this many distinct values each gets a bin whatever their counts
 _MOST_BINS, _FEWEST_BINS = 100, 10

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from .bins import Bins
+from ..bins import Bins
+from ..files import write as write_whole
+from ..methods.lds import effective_density
+from ..metrics import GROUPS
 from .drawing import BAR, LINE, SHADES, new_figure, png, shade_shots
-from .files import write as write_whole
-from .lds import effective_density
-from .metrics import GROUPS
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .files import write
+from ..files import write
 from .model import Regressor
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .age_data import write_csv
+from .table import write_csv
 
 if TYPE_CHECKING:
     from PIL import Image

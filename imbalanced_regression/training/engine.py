@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.utils.data import DataLoader
 
+from ..interrupt import Interrupted, Listener
 from . import checkpoint
 from .evaluation import measure_arrays, measure_pixels, predict
-from .interrupt import Interrupted, Listener
 from .model import Regressor
 from .runtime import (
     Batches,

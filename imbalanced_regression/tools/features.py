@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .bins import Bins
+from ..bins import Bins
 
 _MARK = "running_mean_last_epoch"  # the buffer only FDS has; BatchNorm has a running_mean too
 
@@ -65,7 +65,7 @@ def read(run: Path) -> Statistics:
     Raises:
         ValueError: no checkpoint, one without FDS, or one whose FDS has seen no samples yet.
     """
-    from . import checkpoint
+    from ..training import checkpoint
 
     folder, path = (run, run / checkpoint.BEST) if run.is_dir() else (run.parent, run)
     if run.is_dir() and not path.is_file():
@@ -147,7 +147,7 @@ def fall_with_distance(similarity: Similarity) -> dict[str, dict[str, float]]:
 
     -1: the nearer a bin, the more alike, without exception. NaN where there are fewer than three bins.
     """
-    from .metrics import correlations
+    from ..metrics import correlations
 
     distance = np.abs(np.arange(len(similarity.statistics.samples)) - similarity.anchor)
     found: dict[str, dict[str, float]] = {"before": {}, "after": {}}

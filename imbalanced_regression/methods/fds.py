@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .bins import Bins, check_bins, get_lds_kernel_window
+from ..bins import Bins, check_bins
+from .windows import get_lds_kernel_window
 
 _CHUNK_ELEMENTS = 1 << 19  # features taken at a time: bounds the extra memory (4 MiB a copy) and stays in the cache
 

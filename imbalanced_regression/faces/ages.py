@@ -22,13 +22,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from .age_data import LAST_BIN, SPLITS, AgeSplit
-from .bins import Bins
-from .fds import FDS
-from .images import RESNETS, BadImage, imagenet_weights
-from .lds import lds_weights
-from .model import Regressor
-from .runtime import Splits
+from ..bins import Bins
+from ..images import RESNETS, BadImage, imagenet_weights
+from ..methods.fds import FDS
+from ..methods.lds import lds_weights
+from ..training.model import Regressor
+from ..training.runtime import Splits
+from .table import LAST_BIN, SPLITS, AgeSplit
 
 logger = logging.getLogger(__name__)
 

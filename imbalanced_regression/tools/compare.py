@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .metrics import GROUPS, SHOTS
+from ..metrics import GROUPS, SHOTS
 
 logger = logging.getLogger(__name__)
 

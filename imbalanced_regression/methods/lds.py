@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.ndimage import convolve1d
 
-from .bins import Bins, as_labels, check_bins, get_lds_kernel_window
+from ..bins import Bins, as_labels, check_bins
+from .windows import get_lds_kernel_window
 
 # what a count becomes before the smoothing; the weight is one over the smoothed value
 BASES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sqrt_inv": np.sqrt, "inverse": lambda counts: counts}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from .fds import FDS
+from ..methods.fds import FDS
 
 
 class Regressor(nn.Module):

@@ -1,0 +1,1 @@
+"""The methods, one file per paper: numpy or torch and bins, nothing else."""

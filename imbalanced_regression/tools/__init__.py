@@ -1,0 +1,1 @@
+"""What reads and compares labels and finished runs."""
