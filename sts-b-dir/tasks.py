@@ -47,10 +47,10 @@ def find_data(data_dir: str) -> Path:
     )
 
 
-def read_pairs(path: Path, max_seq_len: int) -> Pairs:
+def read_pairs(path: Path, max_seq_len: int, *, lowercase: bool = False) -> Pairs:
     """Read a tsv with the columns sentence1, sentence2 and score, found by the header line.
 
-    Quotation marks are text. Sentences are cut to `max_seq_len` tokens.
+    Quotation marks are text. Sentences are cut to `max_seq_len` tokens, and read in lower case if `lowercase`.
 
     Raises ValueError naming file and line for a missing column or field, an empty sentence, or a score outside 0..5.
     """
@@ -83,7 +83,9 @@ def read_pairs(path: Path, max_seq_len: int) -> Pairs:
             raise ValueError(f"{path}: line {number}: the score {score!r} is no number") from None
         if not 0 <= value <= 5:
             raise ValueError(f"{path}: line {number}: the score {score} lies outside 0..5")
-        pair = [word_tokenize(text, preserve_line=True)[:max_seq_len] for text in (first, second)]
+        pair = [
+            word_tokenize(text.lower() if lowercase else text, preserve_line=True)[:max_seq_len] for text in (first, second)
+        ]
         if not all(pair):
             raise ValueError(f"{path}: line {number}: a sentence is empty")
         sentences.append((pair[0], pair[1]))

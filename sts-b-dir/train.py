@@ -31,6 +31,7 @@ def parse_args():
     group.add_argument("--glove", type=int, choices=(0, 1), default=1, help="0 learns word vectors from scratch")
     group.add_argument("--word_embs_file", default="glove/glove.840B.300d.txt", help="the GloVe vectors")
     group.add_argument("--train_words", type=int, choices=(0, 1), default=0, help="1 goes on learning the GloVe vectors")
+    group.add_argument("--lowercase", type=int, choices=(0, 1), default=0, help="1 for vectors of lower-cased words (GloVe 6B)")
     group.add_argument("--max_seq_len", type=int, default=40, help="tokens kept of a sentence")
     group.add_argument("--max_word_v_size", type=int, default=30000, help="words in the vocabulary at most")
     group.add_argument("--d_word", type=int, default=300, help="width of the word vectors")
@@ -75,7 +76,7 @@ def main() -> None:
     folder = cli.run_folder(args, f"{name}_{args.suffix}" if args.suffix else name, here)
 
     data = tasks.find_data(args.data_dir)
-    pairs = {split: tasks.read_pairs(data / file, args.max_seq_len) for split, file in tasks.FILES.items()}
+    pairs = {split: tasks.read_pairs(data / file, args.max_seq_len, lowercase=bool(args.lowercase)) for split, file in tasks.FILES.items()}
     vocabulary = tasks.build_vocabulary(list(pairs.values()), args.max_word_v_size)
     train_scores = pairs["train"].scores
     weights = sample_weights(train_scores, args.reweight, args.lds, args.lds_kernel, args.lds_ks, args.lds_sigma)
