@@ -76,7 +76,8 @@ def main() -> None:
     folder = cli.run_folder(args, f"{name}_{args.suffix}" if args.suffix else name, here)
 
     data = tasks.find_data(args.data_dir)
-    pairs = {split: tasks.read_pairs(data / file, args.max_seq_len, lowercase=bool(args.lowercase)) for split, file in tasks.FILES.items()}
+    lower = bool(args.lowercase)
+    pairs = {split: tasks.read_pairs(data / file, args.max_seq_len, lowercase=lower) for split, file in tasks.FILES.items()}
     vocabulary = tasks.build_vocabulary(list(pairs.values()), args.max_word_v_size)
     train_scores = pairs["train"].scores
     weights = sample_weights(train_scores, args.reweight, args.lds, args.lds_kernel, args.lds_ks, args.lds_sigma)
