@@ -1,0 +1,251 @@
+"""The only place where a name becomes a method: a dictionary for each slot, and the knobs of the methods in it.
+
+The one idea: a knob belongs to the method whose name it begins with. The groups of `--help`, the names of runs, `compare`, the
+README's table and the contract test read that one rule, so a new method is a line here, with its knobs.
+The first line of a builder's docstring is what `--help` and the README say. Nothing heavy is imported before one is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .bins import Bins
+
+Knobs = Mapping[str, Any]
+
+KERNELS = ("gaussian", "triang", "laplace")
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a method may be fitted to: the bins, the training labels in each (K,), and the labels (N,) where there is a list."""
+
+    bins: Bins
+    counts: np.ndarray
+    values: np.ndarray | None = None
+
+
+# -- knobs: name -> (default, help), or (default, help, choices) -------------------------------------------------------
+
+KNOBS: dict[str, tuple] = {
+    "lds_kernel": ("gaussian", "the kernel", KERNELS),
+    "lds_ks": (5, "window length in bins, odd"),
+    "lds_sigma": (2.0, "kernel width in bins"),
+    "fds_kernel": ("gaussian", "the kernel", KERNELS),
+    "fds_ks": (5, "window length in bins, odd"),
+    "fds_sigma": (2.0, "kernel width in bins"),
+    "fds_start_update": (0, "first epoch whose features give statistics"),
+    "fds_start_smooth": (1, "first epoch that is smoothed"),
+    "fds_bucket_num": (100, "number of bins"),
+    "fds_bucket_start": (0, "first bin with statistics of its own"),
+    "fds_mmt": (0.9, "share of the old statistics kept at each update"),
+    "fds_stats": (
+        "streaming",
+        "statistics from a pass over the training set after each epoch, as published, or without that from the epoch's own "
+        "forward passes",
+        ("second_pass", "streaming"),
+    ),
+    "focal_beta": (0.2, "how fast the factor grows with the error"),
+    "huber_beta": (1.0, "the error at which the loss turns linear"),
+    "bmc_sigma": (8.0, "noise of the predictions, in the label's unit"),
+    "bmc_learn": (False, "learn that noise"),
+    "bmc_lr": (1e-2, "learning rate of that noise"),
+    "ranksim_strength": (1.0, "factor of the term"),
+    "ranksim_interpolation": (2.0, "how far the gradient of the ranking looks"),
+}
+
+# published flags whose names do not begin with their method's
+PUBLISHED = {"fds_start_update": "start_update", "fds_start_smooth": "start_smooth", "fds_bucket_num": "bucket_num",
+             "fds_bucket_start": "bucket_start"}
+
+
+# -- losses: (knobs, labels) -> (outputs, targets, weights) -> scalar ---------------------------------------------------
+
+
+def _mse(knobs: Knobs, labels: Labels):
+    """mean squared error"""
+    from .methods.losses import weighted_mse_loss
+
+    return weighted_mse_loss
+
+
+def _l1(knobs: Knobs, labels: Labels):
+    """mean absolute error"""
+    from .methods.losses import weighted_l1_loss
+
+    return weighted_l1_loss
+
+
+def _focal_l1(knobs: Knobs, labels: Labels):
+    """focal-R with absolute errors (Yang et al., ICML 2021)"""
+    from .methods.losses import weighted_focal_l1_loss
+
+    return partial(weighted_focal_l1_loss, beta=knobs["focal_beta"])
+
+
+def _focal_mse(knobs: Knobs, labels: Labels):
+    """focal-R with squared errors (Yang et al., ICML 2021)"""
+    from .methods.losses import weighted_focal_mse_loss
+
+    return partial(weighted_focal_mse_loss, beta=knobs["focal_beta"])
+
+
+def _huber(knobs: Knobs, labels: Labels):
+    """squared near 0, linear beyond"""
+    from .methods.losses import weighted_huber_loss
+
+    return partial(weighted_huber_loss, beta=knobs["huber_beta"])
+
+
+def _bmc(knobs: Knobs, labels: Labels):
+    """Balanced MSE by the batch's own labels (Ren et al., CVPR 2022)"""
+    from .methods.balanced_mse import BMC
+
+    return _learning_at(BMC(knobs["bmc_sigma"], learn=knobs["bmc_learn"]), knobs["bmc_lr"])
+
+
+PUBLISHED_LOSSES = ("mse", "l1", "focal_l1", "focal_mse", "huber")  # in the unit of the benchmark's published loss
+
+LOSSES: dict[str, Callable[[Knobs, Labels], Callable]] = {
+    "mse": _mse,
+    "l1": _l1,
+    "focal_l1": _focal_l1,
+    "focal_mse": _focal_mse,
+    "huber": _huber,
+    "bmc": _bmc,
+}
+
+
+def _learning_at(criterion, rate: float):
+    """The criterion, whose parameters learn at a rate of their own."""
+    criterion.parameter_groups = lambda: [{"params": list(criterion.parameters()), "lr": rate}]
+    return criterion
+
+
+# losses that assume the labels as they come, so that weights or resampling would balance twice
+BALANCES_ITSELF = ("bmc",)
+
+
+# -- terms: (knobs, labels, width of the features) -> (features, targets, preds, weights) -> scalar ---------------------
+
+
+def _ranksim(knobs: Knobs, labels: Labels, feature_dim: int):
+    """RankSim: features ranked as the labels are (Gong et al., ICML 2022)"""
+    from .methods.ranksim import RankSim
+
+    return RankSim(knobs["ranksim_interpolation"])
+
+
+TERMS: dict[str, Callable[[Knobs, Labels, int], Callable]] = {"ranksim": _ranksim}
+
+
+# -- heads: (knobs, labels, width of the features, unit) -> a module ----------------------------------------------------
+
+
+def _linear(knobs: Knobs, labels: Labels, feature_dim: int):
+    """one number a label, by the loss of --loss"""
+    return None  # the benchmark's own
+
+
+HEADS: dict[str, Callable[[Knobs, Labels, int], Any]] = {"linear": _linear}
+
+
+# -- weights: (knobs, labels) -> (N,), one a sample ---------------------------------------------------------------------
+
+
+def _none(*_):
+    """every sample counts alike"""
+
+
+def _sqrt_inv(*_):
+    """one over the root of the (smoothed) label density"""
+
+
+def _inverse(*_):
+    """one over the (smoothed) label density"""
+
+
+REWEIGHTS: dict[str, Callable] = {"none": _none, "sqrt_inv": _sqrt_inv, "inverse": _inverse}
+
+
+# -- resampling: (knobs) -> (X, y) -> (X, y) ----------------------------------------------------------------------------
+
+
+def _as_they_are(*_):
+    """the training samples as they are"""
+
+
+RESAMPLES: dict[str, Callable] = {"none": _as_they_are}
+
+
+# -- features -----------------------------------------------------------------------------------------------------------
+
+
+def _lds(*_):
+    """label distribution smoothing of the density of --reweight (Yang et al., ICML 2021)"""
+
+
+def _fds(*_):
+    """feature distribution smoothing (Yang et al., ICML 2021)"""
+
+
+SWITCHES: dict[str, Callable] = {"lds": _lds, "fds": _fds}
+
+SLOTS: dict[str, dict[str, Callable]] = {
+    "reweight": REWEIGHTS, "switch": SWITCHES, "loss": LOSSES, "terms": TERMS, "head": HEADS, "resample": RESAMPLES,
+}
+
+
+# -- the rule -----------------------------------------------------------------------------------------------------------
+
+
+def says(builder: Callable) -> str:
+    """What a method is, in half a line."""
+    return (builder.__doc__ or "").splitlines()[0]
+
+
+def methods() -> dict[str, str]:
+    """Every method by name -> its slot."""
+    return {name: slot for slot, choices in SLOTS.items() for name in choices}
+
+
+def owners(knob: str) -> list[str]:
+    """The methods a knob belongs to: those whose name it begins with, or the family of them ("focal_beta", "focal_l1")."""
+    found = [name for name in methods() if knob.startswith(f"{name}_")]
+    return found or [name for name in methods() if "_" in name and knob.startswith(f"{name.split('_')[0]}_")]
+
+
+def used(settings: Knobs) -> list[str]:
+    """The methods that a run's settings use."""
+    names = [name for name in SWITCHES if settings.get(name)]
+    for slot in ("reweight", "loss", "head", "resample"):
+        if settings.get(slot) in SLOTS[slot]:
+            names.append(settings[slot])
+    return [*names, *(settings.get("terms") or [])]
+
+
+def of_methods_not_used(settings: Knobs) -> set[str]:
+    """The names of settings that only concern methods which the run does not use."""
+    inside = set(used(settings))
+    return {PUBLISHED.get(knob, knob) for knob in KNOBS if not inside & set(owners(knob))} & settings.keys()
+
+
+def make_objective(settings: Knobs, labels: Labels, feature_dim: int, *, unit: float = 1.0, head=None):
+    """The objective that the settings name: a loss (a head's own where it has one), and terms with their strengths.
+
+    `unit` is that of the benchmark's published losses; every other method's constants are in the unit of the label.
+    """
+    from .training.objective import Objective
+
+    own = getattr(head, "loss", None)
+    criterion = LOSSES[settings["loss"]](settings, labels) if own is None else own
+    terms = [(settings[f"{name}_strength"], TERMS[name](settings, labels, feature_dim)) for name in settings["terms"]]
+    published = own is None and settings["loss"] in PUBLISHED_LOSSES
+    return Objective(criterion, terms, unit=unit if published else 1.0)
