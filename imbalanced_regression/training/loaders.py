@@ -13,6 +13,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..interrupt import SIGNALS
+from .log import progress
 from .plan import Plan
 from .randomness import derive_seed, seed_all
 
@@ -189,11 +191,11 @@ class _Views(Dataset):
 class Feed:
     """All that a run reads: the loaders of training, validation, test and FDS's second pass, and this rank's share of each.
 
-    `begin(epoch)` ties everything random in the data to (seed, epoch): the order, the workers' draws, the data set's own.
+    `begin` ties everything random in the data to (seed, epoch): the order, the workers' draws, the data set's own.
     """
 
     def __init__(self, splits: Splits, plan: Plan, runtime: Runtime):
-        self.seed = plan.seed
+        self.seed, self.runtime = plan.seed, runtime
         shard = {"rank": runtime.rank, "world": runtime.world}
         load = functools.partial(make_loader, runtime=runtime, workers=plan.workers, collate=splits.collate)
         per_rank = max(1, plan.batch_size // runtime.world)
@@ -213,13 +215,40 @@ class Feed:
         self.stats_batches = Batches(len(stats), size, seed=derive_seed(plan.seed, 1), order=order, **shard)  # type: ignore[arg-type]
         self.stats = load(stats, self.stats_batches)
 
+    @property
+    def steps(self) -> int:
+        """Batches of an epoch."""
+        return len(self.batches)
+
+    @property
+    def per_pass(self) -> int:
+        """Batches of a pass over the training data."""
+        return self.batches.per_pass
+
     def begin(self, epoch: int) -> None:
-        """Everything read from now on is of this epoch."""
-        self.batches.epoch = self.stats_batches.epoch = epoch
+        """What training reads from now on is of this epoch."""
+        self.batches.epoch = epoch
         self.train.generator.manual_seed(derive_seed(self.seed, epoch))
-        self.stats.generator.manual_seed(derive_seed(self.seed, epoch, 1))
         if hasattr(self.train.dataset, "set_epoch"):
             self.train.dataset.set_epoch(epoch)
+
+    def begin_stats(self, number: int) -> None:
+        """What FDS's second pass reads from now on is of the pass with this number."""
+        self.stats_batches.epoch = number
+        self.stats.generator.manual_seed(derive_seed(self.seed, number, 1))
+
+    def shares(self) -> list[float]:
+        """What this rank's part of each batch of the epoch counts."""
+        return self.batches.shares()
+
+    def batches_from(self, done: int, title: str) -> Iterator:
+        """The epoch's batches after the first `done`, which are read and let go, so that whatever draws goes on as it would."""
+        if done >= self.steps:
+            return iter(())
+        batches = iter(progress(self.train, self.steps, title, self.runtime))
+        for _ in islice(batches, done):
+            pass
+        return batches
 
 
 def make_loader(

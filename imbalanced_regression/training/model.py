@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ..methods.fds import FDS
 
@@ -13,7 +17,8 @@ class Regressor(nn.Module):
 
     Args:
         encoder: inputs (whatever the data set gives: a tensor, a tuple, a dict) -> features (B, D) or (B, D, H, W).
-        head: features -> predictions (B, 1) or (B, 1, H, W).
+        head: features -> predictions (B, 1) or (B, 1, H, W); or outputs (B, P) of a distribution, from which its
+            `point(outputs)` takes the predictions.
         fds: calibrates the features on their way to the head; None trains without.
         neck: what lies between the encoder and FDS and is re-trained together with the head; None for nothing.
 
@@ -38,6 +43,10 @@ class Regressor(nn.Module):
             smoothed = self.fds.smooth(features, targets, epoch)
         return self.head(smoothed), features
 
+    def point(self, outputs: Tensor) -> Tensor:
+        """The predictions in the head's outputs: those of its `point`, or the outputs themselves."""
+        return self.head.point(outputs) if hasattr(self.head, "point") else outputs
+
     def freeze_encoder(self) -> None:
         """For regressor re-training (RRT): the encoder no longer learns, and its normalisation statistics stay as they are.
 
@@ -54,3 +63,23 @@ class Regressor(nn.Module):
                 if isinstance(module, _NormBase):  # dropout keeps working, as it did while the encoder learnt
                     module.eval()
         return self
+
+
+@contextmanager
+def frozen_norms(model: nn.Module) -> Iterator[None]:
+    """Within, normalisation layers in training mode leave their running statistics as they are."""
+    tracking = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats and m.training]
+    for module in tracking:
+        module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module in tracking:
+            module.track_running_stats = True
+
+
+def unwrap(model: nn.Module) -> Regressor:
+    """The model inside DistributedDataParallel or DataParallel."""
+    inner = model.module if isinstance(model, (DistributedDataParallel, DataParallel)) else model
+    assert isinstance(inner, Regressor)
+    return inner
