@@ -142,7 +142,8 @@ def test_another_optimizer_is_named(tmp_path, before, now, ours):
     toy.run(tmp_path / "run", epochs=1, optimizer=before, lr=1e-3)
     content = checkpoint.load(tmp_path / "run" / checkpoint.LAST)
     torch.save({name: value for name, value in content.items() if ours or name != "settings"}, tmp_path / "file")
-    with pytest.raises(ValueError, match=f"--optimizer: .*file was trained with {before}, found {now}; pass --optimizer {before}"):
+    said = f"--optimizer: .*file was trained with {before}, found {now}; pass --optimizer {before} to go on"
+    with pytest.raises(ValueError, match=said):
         toy.run(tmp_path / "other", epochs=2, optimizer=now, resume=str(tmp_path / "file"))
     assert not (tmp_path / "other").exists()
 

@@ -59,7 +59,9 @@ def evaluate(preds, targets, weights) -> dict:
     return shot_metrics(preds, targets, Toy(90, 0).targets, BINS)
 
 
-def run(folder, *, model=None, splits=None, here=None, criterion=weighted_mse_loss, terms=(), renames=(), select="mse", **changes):
+def run(
+    folder, *, model=None, splits=None, here=None, criterion=weighted_mse_loss, terms=(), renames=(), select="mse", **changes
+):
     """engine.run on the toy; returns (result, model)."""
     model = make_model() if model is None else model
     result = engine.run(

@@ -76,7 +76,7 @@ class Training:
         return state
 
     def take_up(self, content: dict, path: Path) -> None:
-        """Go on where a checkpoint stands; the model's own state is loaded apart, and options of the optimizer stay as they are.
+        """Go on where a checkpoint stands; but for the model's own state and the optimizer's options.
 
         Raises ValueError for a file that holds no training, or that of another optimizer.
         """
