@@ -59,11 +59,13 @@ def evaluate(preds, targets, weights) -> dict:
     return shot_metrics(preds, targets, Toy(90, 0).targets, BINS)
 
 
-def run(folder, *, model=None, splits=None, here=None, criterion=weighted_mse_loss, terms=(), renames=(), **changes):
+def run(
+    folder, *, model=None, splits=None, here=None, criterion=weighted_mse_loss, terms=(), renames=(), select="mse", **changes
+):
     """engine.run on the toy; returns (result, model)."""
     model = make_model() if model is None else model
     result = engine.run(
         make_args(**changes), model, make_splits() if splits is None else splits, criterion, evaluate,
-        here or runtime.Runtime(), folder, terms=terms, renames=renames,
+        here or runtime.Runtime(), folder, terms=terms, renames=renames, select=select,
     )
     return result, model

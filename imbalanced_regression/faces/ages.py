@@ -27,7 +27,7 @@ from ..images import RESNETS, BadImage, imagenet_weights
 from ..methods.fds import FDS
 from ..methods.lds import lds_weights
 from ..training.model import Regressor
-from ..training.runtime import Splits
+from ..training.runtime import Splits, epoch_for_workers
 from .table import LAST_BIN, SPLITS, AgeSplit
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class AgeDataset(Dataset):
             raise ValueError(f"img_size must be positive and seed not negative, found {img_size} and {seed}")
         self.img_size, self.train, self.seed = img_size, train, seed
         self.padding = round(img_size / 14) if padding is None else padding
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = epoch_for_workers()
         self._cache = None if cache is None else resized_cache(self.paths, img_size, cache, workers=cache_workers)
         self._pixels: np.ndarray | None = None
 

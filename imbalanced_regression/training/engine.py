@@ -134,6 +134,9 @@ def run(
                     "allow more epochs, or pass --evaluate"
                 )
             warn_of_changes(content.get("settings") or {}, settings)
+    if training.epoch < args.epochs or not training.best_by:
+        # NYUD2's --select_on test passes the test set as both
+        training.choose_by(f"{'test' if splits.val is splits.test else 'val'} {select}", len(splits.val))  # type: ignore[arg-type]
 
     make = {"workers": args.workers, "collate": splits.collate}
     shard = {"rank": runtime.rank, "world": runtime.world}
@@ -221,8 +224,8 @@ def run(
         # 9. test the best
         best = folder / checkpoint.BEST
         checkpoint.load_model(model, checkpoint.load(best), renames=renames, path=best)
-        logger.info("testing the best checkpoint, of epoch %d (val %s %.4g)",
-                    training.best_epoch + 1, select, training.best_loss)
+        logger.info("testing the best checkpoint, of epoch %d (%s %.4g)",
+                    training.best_epoch + 1, training.best_by, training.best_loss)
         return measured(training.best_epoch)
 
 

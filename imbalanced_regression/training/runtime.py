@@ -7,6 +7,7 @@ rank takes its share of it, every draw depends only on (seed, epoch), and predic
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import inspect
 import logging
@@ -327,6 +328,17 @@ def _start_worker(leaving, worker: int) -> None:
     seed_all(torch.initial_seed())
 
 
+def epoch_for_workers() -> Tensor:
+    """A whole number, () int64, for a data set to keep its epoch in: in memory shared with workers that live on.
+
+    Where shared memory is full no worker can pass a batch, so the number then lies in this process's own.
+    """
+    epoch = torch.zeros((), dtype=torch.int64)
+    with contextlib.suppress(RuntimeError):
+        epoch.share_memory_()
+    return epoch
+
+
 # -- the order of the data ---------------------------------------------------------------------------------------------
 
 
@@ -434,6 +446,8 @@ def make_loader(
 
     Workers start anew each epoch unless `keep_workers`: living on, they would draw on where the last epoch left them.
     """
+    if workers and collate is not None:
+        collate = functools.partial(_into_shared_memory, collate)
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -444,6 +458,22 @@ def make_loader(
         pin_memory=runtime.device.type == "cuda",
         persistent_workers=workers > 0 and keep_workers,
     )
+
+
+def _into_shared_memory(collate: Callable, samples: list):
+    """A worker's batch, moved to where the main process reads it.
+
+    It would be moved later anyway, but by a thread of the worker whose error (no room left) nobody hears: the main
+    process would wait for the batch for ever.
+    """
+    def moved(value):
+        if isinstance(value, Tensor):
+            return value.share_memory_()
+        if isinstance(value, dict):
+            return {key: moved(item) for key, item in value.items()}
+        return type(value)(moved(item) for item in value) if isinstance(value, (tuple, list)) else value
+
+    return moved(collate(samples))
 
 
 # -- the log -----------------------------------------------------------------------------------------------------------

@@ -27,6 +27,10 @@ from .runtime import Runtime, log_to, set_random_state
 logger = logging.getLogger(__name__)
 
 
+class _OtherOptimizer(ValueError):
+    """A checkpoint of another --optimizer; its sums mean nothing to this one."""
+
+
 @dataclass
 class Within:
     """How far an epoch has come: steps done, the sum of their losses, and on this rank the generators and FDS's sums."""
@@ -49,6 +53,8 @@ class Training:
     epoch: int = 0  # epochs finished
     best_loss: float = math.inf
     best_epoch: int = -1
+    best_by: str = ""  # the split and metric that `best_loss` is of
+    best_among: int = 0  # and the samples of that split
     bad_checks: int = 0  # validations since the best
     within: Within = field(default_factory=Within)
 
@@ -56,7 +62,8 @@ class Training:
         """The content of a checkpoint; every rank must call it, as each adds its own generators and sums."""
         learns = isinstance(self.criterion, nn.Module)
         state = {
-            "epoch": self.epoch, "best_loss": self.best_loss, "best_epoch": self.best_epoch, "bad_checks": self.bad_checks,
+            "epoch": self.epoch, "best_loss": self.best_loss, "best_epoch": self.best_epoch, "best_by": self.best_by,
+            "best_among": self.best_among, "bad_checks": self.bad_checks,
             "state_dict": checkpoint.published_names(self.model.state_dict(), renames),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler else None,
@@ -69,13 +76,13 @@ class Training:
         return state
 
     def take_up(self, content: dict, path: Path) -> None:
-        """Go on where a checkpoint stands; the model's own state is loaded apart.
+        """Go on where a checkpoint stands; but for the model's own state and the optimizer's options.
 
-        Raises ValueError for a file that holds no training.
+        Raises ValueError for a file that holds no training, or that of another optimizer.
         """
         try:
-            self.optimizer.load_state_dict(content["optimizer"])
-            for name in ("epoch", "best_loss", "best_epoch", "bad_checks"):
+            self._take_up_optimizer(content, path)
+            for name in ("epoch", "best_loss", "best_epoch", "best_by", "best_among", "bad_checks"):
                 if name in content:
                     setattr(self, name, type(getattr(self, name))(content[name]))
             if self.scaler is not None and content.get("scaler"):
@@ -84,6 +91,8 @@ class Training:
                 self.criterion.load_state_dict(content["criterion"])
             if content.get("within"):
                 self._take_up_within(content["within"])
+        except _OtherOptimizer:
+            raise
         # what other contents can end in
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError) as error:
             raise ValueError(
@@ -91,6 +100,36 @@ class Training:
             ) from None
         step = f" and {self.within.step} steps" if self.within.step else ""
         logger.info("resumed from %s after %d epochs%s", path, self.epoch, step)
+
+    def _take_up_optimizer(self, content: dict, path: Path) -> None:
+        own, saved = self.optimizer.param_groups, content["optimizer"]["param_groups"]
+        now = type(self.optimizer).__name__.lower()
+        # files of the first release hold no flags, but each kind's options tell it from the other
+        before = (content.get("settings") or {}).get("optimizer") or ("adam" if "betas" in saved[0] else "sgd")
+        if before != now:
+            raise _OtherOptimizer(
+                f"--optimizer: {path} was trained with {before}, found {now}; pass --optimizer {before} to go on, "
+                "or begin anew from its encoder with --pretrained"
+            )
+        # loading would put the file's options in the place of the flags'; the rate of each epoch is set by the loop
+        options = [{name: value for name, value in group.items() if name not in ("params", "lr")} for group in own]
+        self.optimizer.load_state_dict(content["optimizer"])
+        for group, option in zip(self.optimizer.param_groups, options):
+            group.update(option)
+
+    def choose_by(self, name: str, among: int) -> None:
+        """Say that the best checkpoint is chosen by the split and metric `name` over `among` samples.
+
+        Where the best so far was chosen otherwise its loss cannot be compared, so the search starts anew.
+        """
+        # files of the first release do not say by which, and are trusted
+        if math.isfinite(self.best_loss) and self.best_by and (self.best_by, self.best_among) != (name, among):
+            logger.warning(
+                "--resume: the best checkpoint so far was chosen by %s of %d samples, from now on by %s of %d: the search "
+                "for the best starts anew", self.best_by, self.best_among, name, among,
+            )
+            self.best_loss, self.best_epoch, self.bad_checks = math.inf, -1, 0
+        self.best_by, self.best_among = name, among
 
     def _take_up_within(self, within: dict) -> None:
         ranks, here = within["ranks"], self.runtime
@@ -167,7 +206,7 @@ def bring_best(training: Training, path: Path, folder: Path) -> None:
     if path.parent.resolve() == folder.resolve():
         return
     best = path.parent / checkpoint.BEST
-    if not best.is_file():
+    if not best.is_file() or math.isinf(training.best_loss):  # or one that was chosen otherwise
         training.best_loss, training.best_epoch, training.bad_checks = math.inf, -1, 0
     elif training.runtime.is_main:
         checkpoint.write(folder / checkpoint.BEST, best.read_bytes())
