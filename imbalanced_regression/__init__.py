@@ -26,6 +26,10 @@ _HOME = {
     "weighted_huber_loss": ".methods.losses",
     "weighted_focal_mse_loss": ".methods.losses",
     "weighted_focal_l1_loss": ".methods.losses",
+    "BMC": ".methods.balanced_mse",
+    "GAI": ".methods.balanced_mse",
+    "BNI": ".methods.balanced_mse",
+    "RankSim": ".methods.ranksim",
     "shot_metrics": ".metrics",
     "shot_of_counts": ".metrics",
     "correlations": ".metrics",
@@ -36,6 +40,7 @@ __all__ = list(_HOME)
 
 if TYPE_CHECKING:
     from .bins import Bins
+    from .methods.balanced_mse import BMC, BNI, GAI
     from .methods.fds import FDS
     from .methods.lds import effective_density, label_density, lds_weights, lds_weights_joint, lds_weights_per_output
     from .methods.losses import (
@@ -45,6 +50,7 @@ if TYPE_CHECKING:
         weighted_l1_loss,
         weighted_mse_loss,
     )
+    from .methods.ranksim import RankSim
     from .methods.windows import get_lds_kernel_window
     from .metrics import DepthMetrics, correlations, shot_metrics, shot_of_counts
     from .training.model import Regressor

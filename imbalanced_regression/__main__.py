@@ -3,8 +3,9 @@
     python -m imbalanced_regression inspect FILE.csv --target COLUMN   # labels -> bins, kernel, re-weighting, and why
     python -m imbalanced_regression compare RUN RUN ...                # the paper's table, and the gain per bin
     python -m imbalanced_regression features RUN                       # how alike the features of two bins are
+    python -m imbalanced_regression sweep FOLDER --seeds 0-4           # methods x seeds of a benchmark, and the table
 
-Each prints text and draws a PNG (--out). Every command has its own --help with examples.
+Each prints text, and the first three draw a PNG (--out). Every command has its own --help with examples.
 """
 
 from __future__ import annotations
@@ -48,10 +49,24 @@ Cosine similarity between the mean (and the variance) of the anchor bin's featur
 after FDS smoothed them over bins, from the statistics in the run's checkpoint. The run must have been made with --fds.
 """
 
+_SWEEP = f"""Methods x benchmarks x seeds: every run that is not done yet, then a table for each data set.
+
+    {PROGRAM} sweep agedb-dir --seeds 0-2 -- --data_dir sample --model resnet18 --img_size 32
+    {PROGRAM} sweep uci-dir sts-b-dir --methods vanilla lds fds --seeds 0-4 --jobs 2
+    {PROGRAM} sweep uci-dir --methods vanilla --row "lds9: --reweight inverse --lds --lds_ks 9"
+    {PROGRAM} sweep imdb-wiki-dir --methods all --gpus 0,1,2,3
+    {PROGRAM} sweep agedb-dir --methods all --launcher slurm --partition gpu --minutes 600 --gpus_per_run 1
+    {PROGRAM} sweep uci-dir --status
+
+Methods are the rows of the folder's methods.toml: all, paper (those marked so) or their names. The words behind -- go to every
+train.py, which runs in its folder. The state of a run lies in its own folder under --out: finished runs are skipped, begun
+ones resumed, failed ones listed and tried again; the same command goes on after any kill.
+"""
+
 
 def parse_args() -> Namespace:
     parser = ArgumentParser(prog=PROGRAM, description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{inspect,compare,features}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{inspect,compare,features,sweep}")
 
     inspect = commands.add_parser("inspect", description=_INSPECT, help="labels of a table -> advice")
     inspect.add_argument("file", type=Path, metavar="FILE", help=".csv, .tsv (also .gz), .npy or .parquet")
@@ -73,7 +88,33 @@ def parse_args() -> Namespace:
     features.add_argument("--format", choices=("text", "csv"), default="text", help="of the numbers")
     features.add_argument("--out", type=Path, default=Path("features.png"), metavar="PNG", help="where the picture goes")
 
-    args = parser.parse_args()
+    sweep = commands.add_parser("sweep", description=_SWEEP, help="methods x benchmarks x seeds -> runs and tables")
+    sweep.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="benchmarks, each with a methods.toml")
+    sweep.add_argument("--methods", nargs="+", default=["paper"], metavar="ROW", help="all, paper, or names of rows")
+    sweep.add_argument("--row", action="append", default=[], metavar="'NAME: FLAGS'", help="a row of your own; may be repeated")
+    sweep.add_argument("--seeds", nargs="+", default=["0"], metavar="SEEDS", help="numbers and ranges, e.g. 0-4 or 0,2,7")
+    sweep.add_argument("--datasets", nargs="+", metavar="NAME", help="some of the folder's data sets; default: all of them")
+    sweep.add_argument("--out", type=Path, default=Path("sweep"), metavar="DIR", help="where the runs lie")
+    sweep.add_argument("--jobs", type=int, default=1, help="runs at a time, each with its share of the cores")
+    sweep.add_argument("--gpus", default="", metavar="N,N", help="GPUs by number: one run at a time on each")
+    sweep.add_argument("--status", action="store_true", help="only say what is done, and show the table so far")
+    sweep.add_argument("--print", action="store_true", help="only print the commands of what is not done, one a line")
+    sweep.add_argument("--launcher", choices=("local", "slurm"), default="local", help="this machine, or a Slurm cluster")
+    sweep.add_argument("--partition", help="slurm: the partition")
+    sweep.add_argument("--minutes", type=int, default=240, help="slurm: time limit of a run; it is queued again at its end")
+    sweep.add_argument("--cpus", type=int, default=4, help="slurm: cores of a run")
+    sweep.add_argument("--gpus_per_run", type=int, default=0, help="slurm: GPUs of a run")
+    sweep.add_argument("--metrics", nargs="+", metavar="NAME", help="of the table, e.g. l1 gmean; default: the paper's")
+    sweep.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="of the table")
+    sweep.add_argument("--mixed", action="store_true", help="show runs of different versions of this software in one table")
+
+    words, shared = sys.argv[1:], []
+    if "sweep" in words[:1] and "--" in words:
+        words, shared = words[: words.index("--")], words[words.index("--") + 1 :]
+    args = parser.parse_args(words)
+    args.shared = shared
+    if args.command == "sweep":
+        return args
     if args.out.suffix.lower() != ".png":
         raise ValueError(f"--out: expected a name that ends in .png, found {args.out}")
     return args
@@ -126,7 +167,58 @@ def run_features(args: Namespace) -> None:
     _draw(args.out, lambda: features.figure(found))
 
 
-COMMANDS = {"inspect": run_inspect, "compare": run_compare, "features": run_features}
+def run_sweep(args: Namespace) -> None:
+    from .tools import launchers, rows, sweep
+
+    check_least(args, jobs=1, minutes=1, cpus=1, gpus_per_run=0)
+    gpus = [gpu.strip() for gpu in args.gpus.split(",") if gpu.strip()]
+    numbers, own = rows.seeds(args.seeds), [rows.own_row(text) for text in args.row]
+    benchmarks = [rows.read_benchmark(folder) for folder in args.folders]
+    jobs = rows.make_jobs(benchmarks, args.methods, own, numbers, args.shared, args.out, args.datasets)
+    if args.print:
+        print("\n".join(launchers.printed(jobs)))
+        return
+    at_once = len(gpus) or args.jobs
+    if not args.status:
+        with sweep.claimed(args.out):
+            if args.launcher == "local":
+                sweep.run_all(jobs, at_once=at_once, gpus=gpus, say=_Progress(jobs, at_once))
+            else:
+                launchers.submit(jobs, args.out, at_once=args.jobs, slurm_partition=args.partition, timeout_min=args.minutes,
+                                 cpus_per_task=args.cpus, gpus_per_node=args.gpus_per_run)
+                _say("submitted; the same command with --status shows how far the runs are")
+    _say(sweep.summary(jobs, at_once=at_once))
+    for line in sweep.failures(jobs):
+        _say(f"failed: {line}")
+    found = sweep.mixed(jobs)
+    if found and not args.mixed:
+        raise ValueError(f"--mixed: the runs were made by {len(found)} versions of this software ({', '.join(found)}); "
+                         "pass it to see them in one table all the same")
+    print(sweep.tables(jobs, args.format, args.metrics))
+
+
+class _Progress:
+    """A line on stderr for each run that starts or ends; on a terminal also one that says how far the sweep is."""
+
+    def __init__(self, jobs, at_once: int):
+        self.jobs, self.at_once, self.shown = jobs, at_once, ""
+
+    def __call__(self, job, what: str) -> None:
+        from .tools import sweep
+
+        live = sys.stderr is not None and sys.stderr.isatty()
+        if job is not None:
+            clear = "\r\033[K" if live else ""
+            _say(f"{clear}{job.title}: {what}")
+            self.shown = ""
+            if not live and what != "started":
+                _say(sweep.summary(self.jobs, at_once=self.at_once))
+        elif live and not self.shown:
+            self.shown = sweep.summary(self.jobs, int(what), self.at_once)
+            print(f"\r\033[K{self.shown}", end="", file=sys.stderr, flush=True)
+
+
+COMMANDS = {"inspect": run_inspect, "compare": run_compare, "features": run_features, "sweep": run_sweep}
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ Nothing heavy is imported before the arguments are parsed, so `train.py --help` 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 import warnings
@@ -39,7 +40,19 @@ class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescrip
         return action.help if nothing else super()._get_help_string(action)
 
 
-_OUT_OF_MEMORY = ("out of memory", "can't allocate memory")  # torch says it in RuntimeErrors
+# torch says these in RuntimeErrors
+_OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory")
+_WORKERS = {  # the first that fits
+    ("shared memory", "killed by signal: Bus error", "</torch_"):
+        "shared memory is full: it passes batches from the workers; pass fewer --workers (0 needs none) or a smaller "
+        "--batch_size, or enlarge /dev/shm (docker run --shm-size 8g)",
+    ("Too many open files", "ancdata"):
+        "too many open files: each batch that waits for the workers takes some; pass fewer --workers, or raise the limit "
+        "(ulimit -n 4096)",
+    ("killed by signal", "exited unexpectedly"):
+        "a process that loads data was killed from outside, most often because memory ran out; pass fewer --workers or a "
+        "smaller --batch_size",
+}
 
 
 def guard(main: Callable[[], None]) -> None:
@@ -52,20 +65,46 @@ def guard(main: Callable[[], None]) -> None:
         with interrupt.raised():
             main()
         sys.stdout.flush()  # here, where what fails is told as below
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, EOFError) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             sys.exit(128 + 13)  # SIGPIPE's number, as other programs before `| head` end
         message = " ".join(str(error).split()) or type(error).__name__
+        if getattr(error, "errno", None) == errno.EMFILE or _of_a_dead_worker(error):
+            message = _way_out(error) or message
+        elif isinstance(error, EOFError):
+            raise
         print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
         sys.exit(2)
     except (MemoryError, RuntimeError) as error:
-        if not isinstance(error, MemoryError) and not any(words in str(error) for words in _OUT_OF_MEMORY):
+        way_out = _way_out(error)
+        if way_out is None:
             raise
-        print(f"{Path(sys.argv[0]).name}: error: out of memory; a smaller batch or model may fit", file=sys.stderr)
+        print(f"{Path(sys.argv[0]).name}: error: {way_out}", file=sys.stderr)
         sys.exit(2)
     except interrupt.Interrupted as signal:
         print(f"{Path(sys.argv[0]).name}: {signal}", file=sys.stderr)
         sys.exit(signal.exit_code)
+
+
+def _of_a_dead_worker(error: Exception) -> bool:
+    """Whether an error came of asking a worker for a batch that it has promised: it died in between."""
+    frame = error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_globals.get("__name__") == "multiprocessing.resource_sharer":
+            return True
+        frame = frame.tb_next
+    return False
+
+
+def _way_out(error: Exception) -> str | None:
+    """The sentence for an error that memory, workers or the system's limits are behind; None for any other."""
+    said = "exited unexpectedly" if _of_a_dead_worker(error) else str(error)
+    for words, sentence in _WORKERS.items():
+        if any(word in said for word in words):
+            return sentence
+    if isinstance(error, MemoryError) or any(word in said for word in _OUT_OF_MEMORY):
+        return "out of memory; a smaller batch or model may fit"
+    return None
 
 
 def _nobody_reads() -> bool:

@@ -138,7 +138,7 @@ class DepthMetrics:
     """
 
     _SUMS = ("mse", "l1", "absrel", "log10", "delta1", "delta2", "delta3", "bias")
-    _LEAST_DEPTH = 0.001  # metres; what a prediction at or below 0 counts as where its logarithm or ratio is taken
+    _LEAST_DEPTH = 0.001  # metres; a smaller prediction counts as this much where its logarithm or ratio is taken
 
     def __init__(self, bins: Bins, shots):
         self.bins, self.shots = bins, np.asarray(shots)
@@ -166,7 +166,7 @@ class DepthMetrics:
         if (labels <= 0).any():
             raise ValueError(f"labels: expected depths above 0 m, found {labels.min():g}; mask out pixels without depth")
         error = preds - labels
-        positive = np.where(preds > 0, preds, self._LEAST_DEPTH)
+        positive = np.maximum(preds, self._LEAST_DEPTH)
         ratio = np.maximum(positive / labels, labels / positive)
         values = (
             error**2, np.abs(error), np.abs(error) / labels, np.abs(np.log10(positive / labels)),

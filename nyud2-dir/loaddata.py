@@ -22,7 +22,7 @@ from torchvision import tv_tensors
 from utils import pixel_weights
 
 from imbalanced_regression.images import BadImage
-from imbalanced_regression.training.runtime import mix
+from imbalanced_regression.training.runtime import epoch_for_workers, mix
 
 ADVICE = "python download_nyud2.py fetches the data, python make_sample.py makes a sample"
 TRAIN, TEST, SUBSET, MASK = "nyu2_train.csv", "nyu2_test.csv", "nyu2_train_FDS_subset.csv", "test_balanced_mask.npy"
@@ -167,7 +167,7 @@ class DepthDataset(Dataset):
         self.transform = train_transform(height, width) if augment else self.geometry
         self.table = None if table is None else torch.from_numpy(table)
         self.mask = mask
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = epoch_for_workers()
 
     def set_epoch(self, epoch: int) -> None:
         self._epoch.fill_(epoch)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-# published key prefix -> ours
+# published key prefix -> ours; the prefix names each highway layer, and nobody stacks more than a few
 RENAMES = (
+    *((f"pair_encoder._highway_layer._module._layers.{n}.", f"encoder.highway.{n}.linear.") for n in range(100)),
     ("pair_encoder._text_field_embedder.token_embedder_words.", "encoder.embedding."),
     ("pair_encoder._phrase_layer._module.", "encoder.lstm."),
     ("sts-b_pred_layer.", "head."),

@@ -96,6 +96,60 @@ def test_resume_says_which_flags_changed(tmp_path, caplog):
     assert [record.getMessage() for record in caplog.records] == ["--resume: --batch_size was 16 and is now 8"]
 
 
+@pytest.mark.parametrize("other_folder", [False, True])
+def test_a_best_chosen_by_another_metric_or_split_is_not_compared_with(tmp_path, caplog, other_folder):
+    """From the MAE to the MSE the old best would never be beaten, the other way round always; two splits differ as well."""
+    splits = toy.make_splits()
+    on_test = Splits(train=splits.train, val=splits.test, test=splits.test)
+    fewer = Splits(train=splits.train, val=toy.Toy(7, 1), test=splits.test)
+    before = {"epochs": 2, "splits": splits, "select": "l1"}
+    now = {"mse": {"select": "mse"}, "test": {"splits": on_test}, "fewer": {"splits": fewer}}
+    for name, changes in now.items():
+        toy.run(tmp_path / name, **before)
+        caplog.clear()
+        resume, folder = str(tmp_path / name / checkpoint.LAST), tmp_path / (f"{name} on" if other_folder else name)
+        # a rate so large that nothing of the new epochs is better by the old measure
+        with caplog.at_level("INFO"):
+            result, _ = toy.run(folder, **{**before, **changes, "epochs": 3, "lr": 3.0, "resume": resume})
+        assert result["best_epoch"] == 2
+        (line,) = [r.getMessage() for r in caplog.records if "the search for the best starts anew" in r.getMessage()]
+        assert "was chosen by val l1 of 31 samples, from now on by " in line
+        split, metric = "test" if name == "test" else "val", changes.get("select", "l1")
+        value = result["test" if name == "test" else "val"]["overall"][metric]
+        assert f"testing the best checkpoint, of epoch 3 ({split} {metric} {value:.4g})" in caplog.text
+
+
+def test_a_finished_run_names_the_metric_that_chose_its_best(tmp_path, caplog):
+    result, _ = toy.run(tmp_path / "run", epochs=2, select="l1")
+    with caplog.at_level("INFO"):
+        toy.run(tmp_path / "run", epochs=2, select="mse", resume="")
+    assert f"(val l1 {result['val']['overall']['l1']:.4g})" in caplog.text
+    assert "starts anew" not in caplog.text
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_resume_takes_the_options_of_the_optimizer_from_the_flags(tmp_path, optimizer):
+    before = {"optimizer": optimizer, "weight_decay": 1e-5, "momentum": 0.5, "lr": 1e-3}
+    toy.run(tmp_path / "run", epochs=1, **before)
+    toy.run(tmp_path / "run", epochs=2, resume="", **{**before, "weight_decay": 0.3, "momentum": 0.9})
+    content = checkpoint.load(tmp_path / "run" / checkpoint.LAST)
+    (group,) = content["optimizer"]["param_groups"]
+    assert group["weight_decay"] == content["settings"]["weight_decay"] == 0.3
+    assert optimizer == "adam" or group["momentum"] == content["settings"]["momentum"] == 0.9
+
+
+@pytest.mark.parametrize(("before", "now"), [("adam", "sgd"), ("sgd", "adam")])
+@pytest.mark.parametrize("ours", [True, False], ids=["ours", "first release"])
+def test_another_optimizer_is_named(tmp_path, before, now, ours):
+    toy.run(tmp_path / "run", epochs=1, optimizer=before, lr=1e-3)
+    content = checkpoint.load(tmp_path / "run" / checkpoint.LAST)
+    torch.save({name: value for name, value in content.items() if ours or name != "settings"}, tmp_path / "file")
+    said = f"--optimizer: .*file was trained with {before}, found {now}; pass --optimizer {before} to go on"
+    with pytest.raises(ValueError, match=said):
+        toy.run(tmp_path / "other", epochs=2, optimizer=now, resume=str(tmp_path / "file"))
+    assert not (tmp_path / "other").exists()
+
+
 def test_what_a_killed_process_left_is_cleared(tmp_path):
     toy.run(tmp_path / "run", epochs=1)
     (tmp_path / "run" / "ckpt.pth.tar.99999.part").touch()

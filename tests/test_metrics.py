@@ -223,6 +223,18 @@ def test_depths_predicted_at_or_below_0_are_no_hits():
     assert overall["rmse"] == pytest.approx(math.sqrt((4 + 1) / 2))  # and as they are in the errors
 
 
+def test_a_depth_predicted_below_a_millimetre_costs_no_more_than_one_below_0():
+    """1e-8 m is as wrong as -1 m: both count as 0.001 m where a logarithm or ratio is taken; above it nothing is changed."""
+    preds = [-1.0, 0.0, 1e-8, 9.99e-4, 1e-3, 2e-3]
+    found = []
+    for pred in preds:
+        metrics = DepthMetrics(Bins(DEPTH_EDGES), DEPTH_SHOTS)
+        metrics.update(np.array([pred]), np.array([1.0]))
+        found.append(metrics.compute()["overall"]["log10"])
+        assert found[-1] == pytest.approx(slow.depth_numbers([(pred, 1.0)])["log10"])
+    assert found == pytest.approx([3, 3, 3, 3, 3, -math.log10(2e-3)])
+
+
 def test_a_factor_of_exactly_1_25_is_no_hit():
     metrics = DepthMetrics(Bins(DEPTH_EDGES), DEPTH_SHOTS)
     metrics.update(np.array([1.25, 1.24]), np.array([1.0, 1.0]))

@@ -7,6 +7,7 @@ uninterrupted one on one process reads. Whatever draws at random in the data is 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import multiprocessing
 import os
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..interrupt import SIGNALS
@@ -51,6 +53,17 @@ def _start_worker(shutting_down, worker: int) -> None:
     for number in SIGNALS:
         signal.signal(number, heard)
     seed_all(torch.initial_seed())
+
+
+def epoch_for_workers() -> Tensor:
+    """A whole number, () int64, for a data set to keep its epoch in: in memory shared with workers that live on.
+
+    Where shared memory is full no worker can pass a batch, so the number then lies in this process's own.
+    """
+    epoch = torch.zeros((), dtype=torch.int64)
+    with contextlib.suppress(RuntimeError):
+        epoch.share_memory_()
+    return epoch
 
 
 class Batches(Sampler[list[int]]):
@@ -164,7 +177,7 @@ class EpochDraws:
 
     def __init__(self, seed: int):
         self.seed = seed
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._epoch = epoch_for_workers()
 
     def set_epoch(self, epoch: int) -> None:
         """Draw for this epoch from now on; call it before `iter(loader)`."""
@@ -258,6 +271,8 @@ def make_loader(
 
     Workers start anew each epoch unless `keep_workers`: living on, they would draw on where the last epoch left them.
     """
+    if workers and collate is not None:
+        collate = functools.partial(_into_shared_memory, collate)
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -268,3 +283,20 @@ def make_loader(
         pin_memory=runtime.device.type == "cuda",
         persistent_workers=workers > 0 and keep_workers,
     )
+
+
+def _into_shared_memory(collate: Callable, samples: list):
+    """A worker's batch, moved to where the main process reads it.
+
+    It would be moved later anyway, but by a thread of the worker whose error (no room left) nobody hears: the main
+    process would wait for the batch for ever.
+    """
+
+    def moved(value):
+        if isinstance(value, Tensor):
+            return value.share_memory_()
+        if isinstance(value, dict):
+            return {key: moved(item) for key, item in value.items()}
+        return type(value)(moved(item) for item in value) if isinstance(value, (tuple, list)) else value
+
+    return moved(collate(samples))

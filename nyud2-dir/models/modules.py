@@ -1,7 +1,7 @@
 """The four parts of Hu et al. 2019: encoder E, decoder D, multi-scale feature fusion MFF, and the body of the refinement R.
 
 Names are the published ones, so that published checkpoints load. Widths follow the encoder: C4 = 2048 channels for
-ResNet-50, as published, 512 for ResNet-18. Every resize is bilinear with aligned corners, as in the first release's test.
+ResNet-50, as published, 512 for ResNet-18. Resizes are bilinear without aligned corners (test_published_layers.py).
 Source: Hu et al., "Revisiting Single Image Depth Estimation", WACV 2019, section 3.
 """
 
@@ -28,7 +28,7 @@ class UpProjection(nn.Module):
         self.conv2, self.bn2 = conv(inputs, outputs, 5), nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
-        x = interpolate(x, size=size, mode="bilinear", align_corners=True)
+        x = interpolate(x, size=size, mode="bilinear", align_corners=False)
         long = self.bn1_2(self.conv1_2(relu(self.bn1(self.conv1(x)))))
         return relu(long + self.bn2(self.conv2(x)))
 

@@ -373,14 +373,14 @@ def spearman(xs, ys) -> float:
 
 
 def depth_numbers(pairs) -> dict[str, float]:
-    """(prediction, depth) pixels in metres; predictions at or below 0 count as 0.001 in log10 and delta."""
+    """(prediction, depth) pixels in metres; predictions below 0.001 count as 0.001 in log10 and delta."""
     names = ("rmse", "absrel", "log10", "l1", "delta1", "delta2", "delta3", "mse")
     n = len(pairs)
     if n == 0:
         return {**dict.fromkeys(names, math.nan), "count": 0}
     total = dict.fromkeys(names, 0.0)
     for p, y in pairs:
-        positive = p if p > 0 else 0.001
+        positive = p if p > 0.001 else 0.001
         total["mse"] += (p - y) ** 2
         total["l1"] += abs(p - y)
         total["absrel"] += abs(p - y) / y

@@ -1,0 +1,138 @@
+"""RankSim: for every sample, rank the others by feature similarity as their labels rank them.
+
+The one idea: a ranking has no useful gradient, so the backward pass ranks once more, where the loss would push the
+similarities, and takes the difference of the two rankings. Source: "RankSim: Ranking Similarity Regularization for Deep
+Imbalanced Regression" (Gong, Mori, Tung; ICML 2022, section 3); the gradient is the black-box differentiation of
+combinatorial solvers (Vlastelica et al., ICLR 2020). A patent application covers the method: US 2023/0214651.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .rows import feature_rows, label_rows, unit_rows
+
+
+class RankSim(nn.Module):
+    """Sum over anchors i of mean_j (rk(S_i)_j - rk(T_i)_j)^2, where j runs over one row per distinct label.
+
+    S_ij is the cosine of two features and T_ij = -|y_i - y_j|; rk is the descending rank over the number m of distinct
+    labels, 1 / m for the largest. Equal values share their average rank, and label distances count as equal where only
+    the rounding of the labels tells them apart. Of the rows of one label one is drawn, anew at each call. The loss is a
+    sum over anchors, as published, so a strength suits one batch size and kind of label.
+
+    Args:
+        interpolation: how far the backward pass looks, above 0. Small values give no gradient at most batches, large
+            ones a gradient that hardly depends on the similarities. It acts on the gradient that arrives, so the
+            strength of the term is a factor of it.
+        seed: for the drawn rows.
+
+    Attributes:
+        loss_scale: set it to the scale of a `GradScaler` (a number or a tensor) where the loss is scaled before the
+            backward pass; the gradient is then that of the unscaled loss, scaled.
+
+    State: the number of calls so far, so that a resumed run draws as an uninterrupted one does.
+
+    Raises:
+        ValueError: interpolation not above 0.
+    """
+
+    loss_scale: float | Tensor = 1.0
+
+    def __init__(self, interpolation: float = 2.0, *, seed: int = 0):
+        super().__init__()
+        if not 0 < interpolation < float("inf"):
+            raise ValueError(f"interpolation: expected a finite number above 0, for example 2, found {interpolation}")
+        self.interpolation, self.seed = float(interpolation), int(seed)
+        self._calls = 0
+
+    def extra_repr(self) -> str:
+        return f"interpolation={self.interpolation:g}, seed={self.seed}"
+
+    def get_extra_state(self) -> dict:
+        return {"calls": self._calls}
+
+    def set_extra_state(self, state: dict) -> None:
+        self._calls = int(state["calls"])
+
+    def forward(self, features: Tensor, targets: Tensor, preds: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """The term: features (B, D), targets (B,) or (B, 1) -> a scalar, 0 where all labels are equal.
+
+        `preds` and `weights` are not used. With several ranks pass the rows of all, in the order of the global batch.
+
+        Raises:
+            ValueError: shapes that do not fit; NaN or infinite features or targets, on the CPU.
+        """
+        features = feature_rows(features, "RankSim")
+        targets = label_rows(targets, len(features), "RankSim").detach()
+        with torch.autocast(features.device.type, enabled=False):
+            chosen = self._one_per_label(targets)
+            if features.device.type == "cpu":  # elsewhere the number of labels would have to be waited for
+                rows = chosen.nonzero()[:, 0]
+                features, targets, chosen = features[rows], targets[rows], chosen[rows]
+            count = chosen.sum()
+            wanted = _ranks(_distances(targets, chosen), _rounding(targets)).to(features.dtype) / count
+            found = _SimilarityRanks.apply(unit_rows(features), chosen, self.interpolation, self.loss_scale)
+            pairs = chosen[:, None] & chosen
+            return torch.where(pairs, (found - wanted).square(), 0).sum() / count
+
+    def _one_per_label(self, targets: Tensor) -> Tensor:
+        """(B,) bool: one row of each distinct label, drawn by (seed, call)."""
+        draw = torch.Generator().manual_seed((self.seed * 1_000_003 + self._calls) % 2**63)
+        self._calls += 1
+        shuffled = torch.randperm(len(targets), generator=draw).to(targets.device, non_blocking=True)
+        labels, order = targets[shuffled].sort(stable=True)
+        first = torch.ones_like(labels, dtype=torch.bool)
+        first[1:] = labels[1:] != labels[:-1]
+        return torch.zeros_like(first).scatter_(0, shuffled[order], first)
+
+
+class _SimilarityRanks(torch.autograd.Function):
+    """Ranks of the cosines of unit rows: (m, D) -> (m, m), 1 / m for the nearest; rows not chosen rank last."""
+
+    @staticmethod
+    def forward(ctx, unit: Tensor, chosen: Tensor, interpolation: float, loss_scale: float | Tensor) -> Tensor:
+        apart = torch.where(chosen, -(unit @ unit.T), torch.inf)
+        count = chosen.sum()
+        ranks = _ranks(apart) / count
+        ctx.save_for_backward(unit, apart, ranks, count)
+        ctx.interpolation, ctx.loss_scale = interpolation, loss_scale
+        return ranks
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+        unit, apart, ranks, count = ctx.saved_tensors
+        moved = apart - ctx.interpolation * (gradient / ctx.loss_scale)
+        by_similarity = (_ranks(moved) / count - ranks) * (ctx.loss_scale / (ctx.interpolation + 1e-8))
+        return (by_similarity + by_similarity.T) @ unit, None, None, None
+
+
+def _ranks(values: Tensor, tolerance: float | Tensor = 0.0) -> Tensor:
+    """Ascending ranks in each row, from 1, (m, m); neighbours that differ by at most `tolerance` share their average."""
+    order = _order(values)
+    ordered = values.gather(1, order)
+    position = torch.arange(1, values.shape[1] + 1, device=values.device, dtype=values.dtype).expand_as(values)
+    apart = torch.ones_like(values, dtype=torch.bool)
+    apart[:, 1:] = ordered[:, 1:] - ordered[:, :-1] > tolerance  # infinity less infinity is NaN: not apart, as it should be
+    first = torch.where(apart, position, 0).cummax(dim=1).values
+    ends = torch.ones_like(apart)
+    ends[:, :-1] = apart[:, 1:]
+    last = torch.where(ends, position, torch.inf).flip(1).cummin(dim=1).values.flip(1)
+    return torch.empty_like(values).scatter_(1, order, (first + last) / 2)
+
+
+def _order(values: Tensor) -> Tensor:
+    if values.device.type == "cpu" and not torch.compiler.is_compiling():  # numpy sorts three times as fast there
+        return torch.from_numpy(np.argsort(values.numpy(), axis=1))
+    return values.argsort(dim=1)
+
+
+def _distances(targets: Tensor, chosen: Tensor) -> Tensor:
+    return torch.where(chosen, (targets[:, None] - targets).abs(), torch.inf)
+
+
+def _rounding(targets: Tensor) -> Tensor:
+    """By how much two differences of labels can differ through the rounding of the labels alone."""
+    return 2 * torch.finfo(targets.dtype).eps * targets.abs().max()

@@ -1,0 +1,80 @@
+"""Where the runs of a sweep are started: as printed commands, or as jobs of a Slurm cluster through submitit.
+
+The one idea: a cluster's job does for one run what `sweep.run_all` does for all, so a requeued job resumes its run.
+"""
+
+from __future__ import annotations
+
+import shlex
+import time
+from pathlib import Path
+
+from . import sweep
+from .rows import Job
+
+
+def printed(jobs: list[Job]) -> list[str]:
+    """One shell line for each run that is not done; rows that need another's checkpoint come after it, with {NAME} left in."""
+    lines = []
+    for job in jobs:
+        if sweep.state(job) != "done":
+            words = ["python", *sweep.command(job, jobs, strict=False)[1:]]
+            lines.append(f"cd {shlex.quote(str(job.benchmark.resolve()))} && {shlex.join(words)}")
+    return lines
+
+
+class Remote:
+    """One run, for submitit to call in a job of its own. Preempted or out of time it saves its step and is queued again."""
+
+    def __init__(self, job: Job, jobs: list[Job]):
+        self.job, self.jobs = job, jobs
+        self.started: sweep.Started | None = None
+
+    def __call__(self) -> str:
+        if sweep.state(self.job) == "done":
+            return "done"
+        while (ready := sweep.ready(self.job, self.jobs)) is False:
+            time.sleep(1)
+        if ready is None:
+            sweep.give_up(self.job)
+            return "failed"
+        self.started = sweep.Started(self.job, self.jobs, {}, sweep.versions(self.job.benchmark))
+        self.started.process.wait()
+        self.started.ended()
+        return sweep.state(self.job)
+
+    def checkpoint(self):
+        """What submitit calls before the job is ended, and then queues in its place."""
+        import submitit
+
+        if self.started is not None:
+            self.started.ask_to_stop()
+            self.started.wait()
+        return submitit.helpers.DelayedSubmission(Remote(self.job, self.jobs))
+
+
+def submit(jobs: list[Job], root: Path, *, cluster: str = "slurm", at_once: int = 1, **parameters):
+    """Submit the runs that are not done as one job array; returns submitit's jobs.
+
+    Args:
+        cluster: "slurm", or submitit's "local" or "debug".
+        at_once: runs of the array at a time.
+        parameters: of submitit, for example slurm_partition, timeout_min, cpus_per_task, gpus_per_node.
+
+    Raises ValueError where submitit or Slurm is not installed.
+    """
+    try:
+        import submitit
+    except ImportError:
+        raise ValueError("--launcher: submitit is not installed; pip install 'imbalanced_regression[sweep]'") from None
+    waiting = [job for job in jobs if sweep.state(job) != "done"]
+    sweep.forget_failures(waiting)
+    if not waiting:
+        return []
+    try:
+        executor = submitit.AutoExecutor(folder=root / "jobs", cluster=cluster)
+        executor.update_parameters(**parameters, **({"slurm_array_parallelism": at_once} if cluster == "slurm" else {}))
+        with executor.batch():
+            return [executor.submit(Remote(job, jobs)) for job in waiting]
+    except RuntimeError as error:  # submitit's word for sbatch that is not there
+        raise ValueError(f"--launcher: {cluster} cannot be used here ({error}); --launcher local does without") from None

@@ -1,0 +1,180 @@
+"""Rows of a comparison: a folder's methods.toml names them, and a run is a row's flags on a data set with a seed.
+
+The one idea: a row is nothing but flags of the folder's train.py, so whatever the flags can do can be compared, by a row of
+one's own too. `{NAME}` among the flags stands for the best checkpoint of another row's run on that data set and seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+FILE = "methods.toml"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_NEEDS = re.compile(r"\{([^{}]+)\}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method as a row of the table: its name and flags, and published results {metric: {group: number}} with their source."""
+
+    name: str
+    flags: tuple[str, ...]
+    paper: bool = False
+    published: dict = field(default_factory=dict, compare=False)
+    source: str = ""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the rows whose checkpoints the flags ask for."""
+        return tuple(name for flag in self.flags for name in _NEEDS.findall(flag))
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A benchmark's folder: its rows by name, and the flags of each of its data sets by name ("" where there is one)."""
+
+    folder: Path
+    rows: dict[str, Row]
+    datasets: dict[str, tuple[str, ...]]
+
+
+def read_benchmark(folder: Path) -> Benchmark:
+    """The methods.toml of a benchmark's folder.
+
+    Raises ValueError for a folder without train.py or methods.toml, or a file that is not as `sweep --help` says.
+    """
+    if not (folder / "train.py").is_file():
+        raise ValueError(f"FOLDER: {folder} is no benchmark's folder: it has no train.py")
+    file = folder / FILE
+    if not file.is_file():
+        raise ValueError(f"FOLDER: {folder} has no {FILE}; write one ([name] and flags = \"--lds ...\" for each row)")
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: {error}") from None
+    datasets = content.pop("datasets", {"": ""})
+    rows = {}
+    for name, entry in content.items():
+        if not isinstance(entry, dict) or not isinstance(entry.get("flags"), str):
+            raise ValueError(f'{file}: [{name}] has no flags; expected flags = "--reweight inverse ..." (or "")')
+        unknown = entry.keys() - {"flags", "paper", "published", "source"}
+        if unknown:
+            raise ValueError(f"{file}: [{name}] has {min(unknown)!r}; expected flags, paper, published and source")
+        rows[name] = Row(check_name(name, str(file)), tuple(shlex.split(entry["flags"])), bool(entry.get("paper")),
+                         entry.get("published", {}), entry.get("source", ""))
+    if not rows:
+        raise ValueError(f"{file}: names no row")
+    return Benchmark(folder, rows, {name: tuple(shlex.split(flags)) for name, flags in datasets.items()})
+
+
+def check_name(name: str, where: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"{where}: a row's name has letters, digits, _ . + and -, found {name!r}")
+    return name
+
+
+def own_row(text: str) -> Row:
+    """A row from the command line, "name: --flags"."""
+    name, colon, flags = text.partition(":")
+    if not colon:
+        raise ValueError(f'--row: expected "name: --flags", for example "lds9: --lds --lds_ks 9", found {text!r}')
+    try:
+        words = tuple(shlex.split(flags))
+    except ValueError as error:
+        raise ValueError(f"--row: {text!r}: {error}") from None
+    return Row(check_name(name.strip(), "--row"), words)
+
+
+def choose(benchmark: Benchmark, names: list[str], own: list[Row]) -> list[Row]:
+    """The rows that `names` ask for ("all", "paper" or rows' names), then one's own, then rows whose checkpoints they need.
+
+    Raises ValueError for a name that is no row.
+    """
+    known = {**benchmark.rows, **{row.name: row for row in own}}
+    chosen: dict[str, Row] = {}
+    for name in names:
+        if name in ("all", "paper"):
+            found = [row for row in benchmark.rows.values() if name == "all" or row.paper]
+            if not found:
+                raise ValueError(f"--methods paper: {benchmark.folder / FILE} marks no row with paper = true; pass names")
+        elif name in known:
+            found = [known[name]]
+        else:
+            raise ValueError(f"--methods: {benchmark.folder} has no row {name!r}; expected all, paper, {', '.join(known)}")
+        chosen.update((row.name, row) for row in found)
+    chosen.update((row.name, row) for row in own)
+    waiting = list(chosen.values())
+    while waiting:
+        row = waiting.pop()
+        for need in row.needs:
+            if need not in known:
+                raise ValueError(f"row {row.name}: {{{need}}} asks for the checkpoint of a row that is not there")
+            if need not in chosen:
+                chosen[need] = known[need]
+                waiting.append(known[need])
+    return list(chosen.values())
+
+
+def seeds(words: list[str]) -> list[int]:
+    """Seeds from numbers and ranges: ["0-4"] -> [0, 1, 2, 3, 4]; ["0,2", "7"] -> [0, 2, 7]."""
+    found: list[int] = []
+    for part in (part for word in words for part in word.split(",")):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+        if first > last or last - first >= 10_000:
+            raise ValueError(f"--seeds: expected numbers and ranges such as 0-4 or 0,2,7, found {part!r}")
+        found.extend(range(first, last + 1))
+    return list(dict.fromkeys(found))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: a row on a data set with a seed. `place` is its own folder, in which train.py makes the run's folder."""
+
+    benchmark: Path
+    dataset: str
+    row: Row
+    seed: int
+    flags: tuple[str, ...]  # all but the row's: the data set's, and those behind --
+    place: Path
+
+    @property
+    def title(self) -> str:
+        return " ".join(part for part in (self.benchmark.name, self.dataset, self.row.name, f"seed {self.seed}") if part)
+
+
+def make_jobs(benchmarks: list[Benchmark], names: list[str], own: list[Row], numbers: list[int], shared: list[str],
+              root: Path, datasets: list[str] | None = None) -> list[Job]:
+    """All runs, seeds outermost: a sweep that is stopped early has whole tables of fewer seeds.
+
+    A run's place is named by its row and a hash of all its flags, so that other flags never meet another run's files.
+    """
+    jobs = []
+    for benchmark in benchmarks:
+        for name in datasets or ():
+            if name not in benchmark.datasets:
+                raise ValueError(f"--datasets: {benchmark.folder} has {', '.join(benchmark.datasets) or 'one'}, found {name!r}")
+    for seed in numbers:
+        for benchmark in benchmarks:
+            rows = choose(benchmark, names, own)
+            for dataset in datasets or benchmark.datasets:
+                flags = (*benchmark.datasets[dataset], *shared)
+                where = root / benchmark.folder.name / dataset if dataset else root / benchmark.folder.name
+                for row in rows:
+                    jobs.append(Job(benchmark.folder, dataset, row, seed, flags, where / _slug(row, flags) / f"seed{seed}"))
+    return jobs
+
+
+def _slug(row: Row, flags: tuple[str, ...]) -> str:
+    identity = json.dumps([row.flags, flags])
+    return f"{row.name}-{hashlib.sha256(identity.encode()).hexdigest()[:6]}"

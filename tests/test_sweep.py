@@ -1,0 +1,211 @@
+"""`python -m imbalanced_regression sweep`: rows, resuming, failures, kills, launchers; with a train.py made for the tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from imbalanced_regression.tools import rows, sweep
+
+ROOT = Path(__file__).resolve().parents[1]
+METHODS = """
+[vanilla]
+flags = ""
+paper = true
+published = { l1 = { overall = 7.77 } }
+source = "the paper, table 2"
+
+[inv]
+flags = "--reweight inverse"
+paper = true
+
+[again]
+flags = "--reweight sqrt_inv --pretrained {vanilla}"
+
+[broken]
+flags = "--fail"
+"""
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    made = tmp_path / "toy-dir"
+    made.mkdir()
+    shutil.copy(ROOT / "tests" / "programs" / "fake_train.py", made / "train.py")
+    (made / "methods.toml").write_text(METHODS)
+    return made
+
+
+def words(*given) -> list[str]:
+    return [sys.executable, "-m", "imbalanced_regression", "sweep", *map(str, given)]
+
+
+def call(*given, code: int = 0) -> subprocess.CompletedProcess:
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(words(*given), cwd=Path(given[0]).parent, capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def starts(out: Path) -> dict[str, int]:
+    """How often each run was started, by its place."""
+    return {str(file.parent.parent.relative_to(out)): file.read_text().count("start") for file in out.rglob("starts.txt")}
+
+
+def test_rows_and_seeds_make_a_table_and_a_second_call_starts_nothing(folder, tmp_path):
+    done = call(folder, "--seeds", "0-1", "--jobs", "2", "--metrics", "mse")
+    table = done.stdout.splitlines()
+    assert table[0] == "toy-dir"
+    assert [line.split()[:3] for line in table[3:]] == [["vanilla", "2", "1.500"], ["inv", "2", "1.500"]]
+    assert "4 of 4 done, 0 running, 0 failed" in done.stderr
+    before = starts(tmp_path / "sweep")
+    assert len(before) == 4
+    assert set(before.values()) == {1}
+    assert call(folder, "--seeds", "0-1", "--metrics", "mse").stdout == done.stdout
+    assert starts(tmp_path / "sweep") == before
+
+
+def test_the_record_of_a_run_says_how_it_was_made(folder, tmp_path):
+    call(folder, "--methods", "inv", "--seeds", "3", "--", "--table", "x")
+    record = json.loads(next((tmp_path / "sweep").rglob("run.json")).read_text())
+    assert record["command"].startswith("python train.py --table x --reweight inverse --seed 3 --store_root ")
+    assert record["row"] == "inv"
+    assert record["seconds"] > 0
+    assert record["hardware"]["cores"] == os.cpu_count()
+    assert "torch" in record["software"]
+
+
+def test_other_flags_are_other_runs(folder, tmp_path):
+    call(folder, "--methods", "inv")
+    call(folder, "--methods", "inv", "--", "--table", "x")
+    assert len(starts(tmp_path / "sweep")) == 2
+
+
+def test_a_failed_run_ends_no_other_is_listed_and_tried_again(folder, tmp_path):
+    done = call(folder, "--methods", "broken", "vanilla")
+    assert "failed: toy-dir broken seed 0: exit code 2: fake_train.py: error: --lr: told to fail" in done.stderr
+    assert "1 of 2 done, 0 running, 1 failed" in done.stderr
+    assert "vanilla" in done.stdout
+    call(folder, "--methods", "broken", "vanilla")
+    assert sorted(starts(tmp_path / "sweep").values()) == [1, 2]
+    status = call(folder, "--methods", "broken", "vanilla", "--status")
+    assert "told to fail" in status.stderr
+    assert sorted(starts(tmp_path / "sweep").values()) == [1, 2]
+
+
+def test_a_row_that_needs_a_checkpoint_brings_the_other_along_and_waits_for_it(folder, tmp_path):
+    call(folder, "--methods", "again", "--seeds", "0,2", "--jobs", "4")
+    runs = [json.loads(file.read_text()) for file in (tmp_path / "sweep").rglob("args.json")]
+    used = [run for run in runs if run["pretrained"]]
+    assert len(runs) == 4
+    assert {Path(run["pretrained"]).read_text() for run in used} == {"checkpoint of seed 0", "checkpoint of seed 2"}
+    assert all(Path(run["pretrained"]).read_text() == f"checkpoint of seed {run['seed']}" for run in used)
+
+
+def test_a_row_whose_checkpoint_will_never_be_is_listed(folder):
+    (folder / "methods.toml").write_text(METHODS.replace("{vanilla}", "{broken}"))
+    done = call(folder, "--methods", "again")
+    assert "again seed 0: not started: a run whose checkpoint it needs has failed" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_sweep_ends_its_runs_and_the_same_command_goes_on(folder, tmp_path, number):
+    go = tmp_path / "go"
+    given = (folder, "--methods", "vanilla", "inv", "--jobs", "2", "--", "--hold", go)
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(words(*given), cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        try:
+            wait_until(lambda: len(list((tmp_path / "sweep").rglob("ckpt.best.pth.tar"))) == 2)
+            again = call(*given[:-3], "--status")
+            assert "another sweep works in" in call(*given, code=2).stderr
+            assert "0 of 2 done" in again.stderr
+        finally:
+            first.send_signal(number)
+    wait_until(lambda: len(list((tmp_path / "sweep").rglob("saved"))) == 2)
+    go.touch()
+    assert "2 of 2 done" in call(*given).stderr
+    assert set(starts(tmp_path / "sweep").values()) == {2}
+
+
+def wait_until(true) -> None:
+    """Until an event: a sweep that hangs is ended by the test's own time limit of ten minutes, which decides nothing else."""
+    import time
+
+    end = time.monotonic() + 600
+    while not true():
+        assert time.monotonic() < end, "the event never came"
+        time.sleep(0.02)
+
+
+def test_print_gives_one_command_a_line_that_a_shell_can_run(folder, tmp_path):
+    lines = call(folder, "--methods", "vanilla", "inv", "--print").stdout.splitlines()
+    assert len(lines) == 2
+    subprocess.run(lines[1], shell=True, check=True)
+    assert call(folder, "--methods", "vanilla", "inv", "--print").stdout.splitlines() == lines[:1]
+
+
+def test_a_folder_may_have_several_data_sets(folder):
+    (folder / "methods.toml").write_text('[datasets]\na = "--table a"\nb = "--table b"\n' + METHODS)
+    done = call(folder, "--methods", "vanilla")
+    assert [line for line in done.stdout.splitlines() if line.startswith("toy-dir")] == ["toy-dir a", "toy-dir b"]
+    assert "2 of 2 done" in done.stderr
+    assert "--datasets: " in call(folder, "--datasets", "c", code=2).stderr
+
+
+def test_rows_of_ones_own(folder):
+    done = call(folder, "--methods", "vanilla", "--row", "mine: --reweight 'sqrt_inv'")
+    assert [line.split()[0] for line in done.stdout.splitlines()[3:5]] == ["vanilla", "mine"]
+
+
+@pytest.mark.parametrize(("given", "said"), [
+    (["--methods", "no"], "--methods: .*has no row 'no'; expected all, paper, vanilla, inv, again, broken"),
+    (["--seeds", "4-1"], "--seeds: expected numbers and ranges such as 0-4 or 0,2,7, found '4-1'"),
+    (["--seeds", "x"], "found 'x'"),
+    (["--row", "nothing"], "--row: expected \"name: --flags\""),
+    (["--row", "a b: --x"], "a row's name has letters"),
+    (["--jobs", "0"], "--jobs: expected at least 1, found 0"),
+    (["--launcher", "slurm"], "--launcher: "),
+])
+def test_bad_input_is_one_line_and_exit_code_2(folder, given, said):
+    done = call(folder, *given, code=2)
+    assert len(done.stderr.strip().splitlines()) == 1
+    import re
+
+    assert re.search(said, done.stderr)
+
+
+def test_what_is_no_benchmark_is_said(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "is no benchmark's folder: it has no train.py" in call(tmp_path / "empty", code=2).stderr
+    (folder / "methods.toml").unlink()
+    assert "has no methods.toml" in call(folder, code=2).stderr
+    (folder / "methods.toml").write_text("[vanilla]\nflag = 3\n")
+    assert "[vanilla] has no flags" in call(folder, code=2).stderr
+    (folder / "methods.toml").write_text("[vanilla\n")
+    assert "methods.toml: " in call(folder, code=2).stderr
+
+
+def test_runs_of_several_versions_are_not_one_table_unless_told(folder, tmp_path):
+    call(folder, "--methods", "vanilla", "inv")
+    record = next((tmp_path / "sweep").rglob("run.json"))
+    record.write_text(json.dumps({**json.loads(record.read_text()), "software": {"commit": "another"}}))
+    assert "--mixed: the runs were made by 2 versions" in call(folder, "--methods", "vanilla", "inv", code=2).stderr
+    assert "vanilla" in call(folder, "--methods", "vanilla", "inv", "--mixed").stdout
+
+
+def test_submitits_local_executor_runs_the_same_jobs(folder, tmp_path):
+    pytest.importorskip("submitit")
+    from imbalanced_regression.tools import launchers
+
+    jobs = rows.make_jobs([rows.read_benchmark(folder)], ["again"], [], [0], [], tmp_path / "sweep")
+    done = launchers.submit(jobs, tmp_path / "sweep", cluster="local", timeout_min=5)
+    assert [job.result() for job in done] == ["done", "done"]
+    assert [sweep.state(job) for job in jobs] == ["done", "done"]
+    assert launchers.submit(jobs, tmp_path / "sweep", cluster="local") == []
