@@ -57,6 +57,13 @@ KNOBS: dict[str, tuple] = {
     "bmc_sigma": (8.0, "noise of the predictions, in the label's unit"),
     "bmc_learn": (False, "learn that noise"),
     "bmc_lr": (1e-2, "learning rate of that noise"),
+    "gai_components": (8, "Gaussians of the mixture fitted to the training labels"),
+    "gai_sigma": (8.0, "noise of the predictions, in the label's unit"),
+    "gai_learn": (False, "learn that noise"),
+    "gai_lr": (1e-2, "learning rate of that noise"),
+    "bni_sigma": (8.0, "noise of the predictions, in the label's unit"),
+    "bni_learn": (False, "learn that noise"),
+    "bni_lr": (1e-2, "learning rate of that noise"),
     "ranksim_strength": (1.0, "factor of the term"),
     "ranksim_interpolation": (2.0, "how far the gradient of the ranking looks"),
 }
@@ -105,10 +112,30 @@ def _huber(knobs: Knobs, labels: Labels):
 
 
 def _bmc(knobs: Knobs, labels: Labels):
-    """Balanced MSE by the batch's own labels (Ren et al., CVPR 2022)"""
+    """Balanced MSE by the labels of the batch (Ren et al., CVPR 2022)"""
     from .methods.balanced_mse import BMC
 
-    return _learning_at(BMC(knobs["bmc_sigma"], learn=knobs["bmc_learn"]), knobs["bmc_lr"])
+    return BMC(knobs["bmc_sigma"], learn=knobs["bmc_learn"], lr=knobs["bmc_lr"])
+
+
+def _gai(knobs: Knobs, labels: Labels):
+    """Balanced MSE by a mixture fitted to the training labels (Ren et al., CVPR 2022)"""
+    from .methods.balanced_mse import GAI
+
+    return GAI.fit(
+        bins=labels.bins, counts=labels.counts, components=knobs["gai_components"], seed=knobs["seed"],
+        sigma=knobs["gai_sigma"], learn=knobs["gai_learn"], lr=knobs["gai_lr"],
+    )
+
+
+def _bni(knobs: Knobs, labels: Labels):
+    """Balanced MSE by the histogram of the training labels (Ren et al., CVPR 2022)"""
+    from .methods.balanced_mse import BNI
+
+    return BNI.fit(
+        labels.bins, labels.counts, sigma=knobs["bni_sigma"], learn=knobs["bni_learn"], lr=knobs["bni_lr"],
+        lds=knobs["lds"], kernel=knobs["lds_kernel"], ks=knobs["lds_ks"], lds_sigma=knobs["lds_sigma"],
+    )
 
 
 PUBLISHED_LOSSES = ("mse", "l1", "focal_l1", "focal_mse", "huber")  # in the unit of the benchmark's published loss
@@ -120,17 +147,13 @@ LOSSES: dict[str, Callable[[Knobs, Labels], Callable]] = {
     "focal_mse": _focal_mse,
     "huber": _huber,
     "bmc": _bmc,
+    "gai": _gai,
+    "bni": _bni,
 }
 
 
-def _learning_at(criterion, rate: float):
-    """The criterion, whose parameters learn at a rate of their own."""
-    criterion.parameter_groups = lambda: [{"params": list(criterion.parameters()), "lr": rate}]
-    return criterion
-
-
 # losses that assume the labels as they come, so that weights or resampling would balance twice
-BALANCES_ITSELF = ("bmc",)
+BALANCES_ITSELF = ("bmc", "gai", "bni")
 
 
 # -- terms: (knobs, labels, width of the features) -> (features, targets, preds, weights) -> scalar ---------------------

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import choices
-from .cli import ArgumentParser, check_least, check_shares
+from .cli import ArgumentParser, check_above_0, check_least, check_shares
 from .training.plan import Plan, plain
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .methods.fds import FDS
+    from .training.model import Regressor
     from .training.objective import Objective
     from .training.runtime import Runtime
 
@@ -66,9 +69,8 @@ def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
     group.add_argument("--print_freq", type=int, default=10, help="steps between lines of the log")
     # some benchmarks alone have flags for these
     parser.set_defaults(steps=None, patience=None, max_grad_norm=None, schedule=[], weight_decay=0.0, momentum=0.9,
-                        optimizer="adam")
-    known = {action.dest for action in parser._actions} | {"steps", "patience", "max_grad_norm", "schedule", "weight_decay",
-                                                          "momentum", "optimizer"}
+                        optimizer="adam", model="")
+    known = {action.dest for action in parser._actions} | parser._defaults.keys()
     if unknown := sorted(set(defaults) - known):
         raise ValueError(f"defaults: expected the names of flags, found {unknown[0]!r}")
     parser.set_defaults(**defaults)
@@ -99,7 +101,7 @@ def plan(args: Namespace) -> Plan:
     """
     from .methods.windows import get_lds_kernel_window
 
-    if args.lds and args.reweight not in ("sqrt_inv", "inverse"):
+    if args.lds and args.reweight not in ("sqrt_inv", "inverse") and args.loss != "bni":
         raise ValueError(
             f"--lds: smooths the weights of --reweight, found {args.reweight!r}; add --reweight sqrt_inv or inverse"
         )
@@ -113,6 +115,7 @@ def plan(args: Namespace) -> Plan:
     if not 0 <= args.bucket_start < args.bucket_num:
         raise ValueError(f"--bucket_start: expected 0 to --bucket_num - 1 = {args.bucket_num - 1}, found {args.bucket_start}")
     check_shares(args, "fds_mmt")
+    check_above_0(args, "focal_beta", "huber_beta")
     _check_methods(args)
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(Plan) if hasattr(args, field.name)}
     try:
@@ -218,9 +221,14 @@ def lds(args: Namespace) -> dict[str, Any]:
     return {"kernel": args.lds_kernel, "ks": args.lds_ks, "sigma": args.lds_sigma}
 
 
-def weights(args: Namespace) -> tuple:
-    """The flags as arguments of a benchmark's `sample_weights`, after the labels."""
-    return args.reweight, args.lds, args.lds_kernel, args.lds_ks, args.lds_sigma
+def sample_weights(args: Namespace, labels: choices.Labels, published: Callable) -> np.ndarray:
+    """The weights of the training samples: (N,), or (N, heads) for a head that asks for them.
+
+    `published` is the benchmark's own `sample_weights`, which LDS belongs to.
+    """
+    if args.reweight in ("none", "sqrt_inv", "inverse"):
+        return published(labels.values, args.reweight, args.lds, args.lds_kernel, args.lds_ks, args.lds_sigma)
+    return choices.REWEIGHTS[args.reweight](vars(args), labels)
 
 
 def fds(args: Namespace) -> dict[str, Any]:
@@ -242,12 +250,22 @@ def build_fds(args: Namespace, make: Callable[..., FDS], feature_dim: int) -> FD
         raise ValueError(f"--fds_{error}") from None
 
 
-def objective(args: Namespace, labels: choices.Labels, feature_dim: int, *, unit: float = 1.0, head=None) -> Objective:
-    """The loss and the terms that the flags name."""
+def set_head(args: Namespace, model: Regressor, labels: choices.Labels) -> None:
+    """Give the model the head that the flags name, in the place of the benchmark's own layer."""
+    if args.head != "linear":
+        try:
+            model.head = choices.HEADS[args.head](vars(args), labels, model.encoder.feature_dim)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ValueError(f"--head {args.head}: {error}") from None
+
+
+def objective(args: Namespace, model: Regressor, labels: choices.Labels, *, unit: float = 1.0) -> Objective:
+    """The loss and the terms that the flags name; `unit` is that of the benchmark's published losses."""
+    width = model.encoder.feature_dim
     try:
-        return choices.make_objective(vars(args), labels, feature_dim, unit=unit, head=head)
+        return choices.make_objective(vars(args), labels, width, unit=unit, head=model.head)  # type: ignore[arg-type]
     except ValueError as error:
-        raise ValueError(f"--loss, --terms: {error}") from None
+        raise ValueError(f"--loss {args.loss}, --terms {' '.join(args.terms)}: {error}") from None
 
 
 def select(args: Namespace) -> str:

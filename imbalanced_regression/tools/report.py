@@ -38,7 +38,6 @@ def write(
     label: str,
     window: dict,
     title: str,
-    scale: float = 1,
     train_counts=None,
     table_csv: str | None = None,
     examples: Sequence[Example] = (),
@@ -51,7 +50,6 @@ def write(
         label: what the label is and its unit, for the axes.
         window: kernel, ks and sigma of the smoothed density drawn over the histogram.
         title: of the figure; the run's name.
-        scale: what predictions are multiplied by to reach the unit of the label.
         train_counts: (K,) training labels per bin, where they are too many to pass: pixels.
         table_csv: the text of predictions.csv instead of a line per prediction, e.g. from `images_csv`.
         examples: for dense labels, image (H, W, 3) in 0..1, true and predicted labels (H, W) of some test images.
@@ -66,8 +64,8 @@ def write(
     }
     write_whole(folder / "metrics.json", to_json({"best_epoch": result["best_epoch"], **metrics}))
     if table_csv is None:
-        preds, labels, _ = (np.ravel(array).astype(np.float64) for array in result["predictions"]["test"])
-        table_csv = predictions_csv(preds * scale, labels, bins, np.asarray(shots))
+        preds, labels, _, *spread = (np.ravel(array).astype(np.float64) for array in result["predictions"]["test"])
+        table_csv = predictions_csv(preds, labels, bins, np.asarray(shots), *spread)
     write_whole(folder / "predictions.csv", table_csv)
     density = effective_density(counts, **window)
     write_whole(folder / "report.png", figure(result["test"], counts, density, bins, label, title, examples))
@@ -107,12 +105,17 @@ def to_json(metrics: dict) -> str:
     return json.dumps(plain(metrics), indent=1) + "\n"
 
 
-def predictions_csv(preds: np.ndarray, labels: np.ndarray, bins: Bins, shots: np.ndarray) -> str:
-    """One line per test sample, in the data's order: label, prediction, bin, shot."""
+def predictions_csv(
+    preds: np.ndarray, labels: np.ndarray, bins: Bins, shots: np.ndarray, spread: np.ndarray | None = None
+) -> str:
+    """One line per test sample, in the data's order: label, prediction, bin, shot, and the prediction's standard deviation."""
     index = bins.index(labels)
     exact = np.float32  # what both were computed in: its shortest text reads back to the same value, 0.4 and not 0.400000006
     lines = [f"{exact(y)!s},{exact(p)!s},{b},{shots[b]}" for y, p, b in zip(labels, preds, index)]
-    return "\n".join(["label,prediction,bin,shot", *lines]) + "\n"
+    head = "label,prediction,bin,shot"
+    if spread is not None:
+        head, lines = f"{head},spread", [f"{line},{exact(s)!s}" for line, s in zip(lines, spread)]
+    return "\n".join([head, *lines]) + "\n"
 
 
 def images_csv(paths: Sequence[str], result: dict) -> str:

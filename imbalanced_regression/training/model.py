@@ -65,6 +65,18 @@ class Regressor(nn.Module):
         return self
 
 
+class ScaledLinear(nn.Linear):
+    """A linear layer that learns in `unit` and predicts in the label's unit; its keys are a linear layer's, `weight, bias`."""
+
+    def __init__(self, in_features: int, out_features: int = 1, *, unit: float = 1.0):
+        super().__init__(in_features, out_features)
+        self.unit = unit
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, in_features) -> (B, out_features)."""
+        return super().forward(features) * self.unit
+
+
 @contextmanager
 def frozen_norms(model: nn.Module) -> Iterator[None]:
     """Within, normalisation layers in training mode leave their running statistics as they are."""
