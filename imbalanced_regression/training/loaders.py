@@ -15,7 +15,7 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -209,7 +209,7 @@ class Feed:
 
     def __init__(self, splits: Splits, plan: Plan, runtime: Runtime):
         self.seed, self.runtime = plan.seed, runtime
-        shard = {"rank": runtime.rank, "world": runtime.world}
+        shard: dict[str, Any] = {"rank": runtime.rank, "world": runtime.world}
         load = functools.partial(make_loader, runtime=runtime, workers=plan.workers, collate=splits.collate)
         per_rank = max(1, plan.batch_size // runtime.world)
 

@@ -45,7 +45,8 @@ class Regressor(nn.Module):
 
     def point(self, outputs: Tensor) -> Tensor:
         """The predictions in the head's outputs: those of its `point`, or the outputs themselves."""
-        return self.head.point(outputs) if hasattr(self.head, "point") else outputs
+        point = getattr(self.head, "point", None)
+        return outputs if point is None else point(outputs)
 
     def freeze_encoder(self) -> None:
         """For regressor re-training (RRT): the encoder no longer learns, and its normalisation statistics stay as they are.

@@ -83,7 +83,8 @@ class Objective(nn.Module):
         groups: list[dict[str, Any]] = []
         for part in self._parts():
             if isinstance(part, nn.Module):
-                own = part.parameter_groups() if hasattr(part, "parameter_groups") else [{"params": list(part.parameters())}]
+                find = getattr(part, "parameter_groups", None)
+                own = [{"params": list(part.parameters())}] if find is None else find()
                 groups += [group for group in own if any(p.requires_grad for p in group["params"])]
         return groups
 
@@ -152,10 +153,10 @@ class Objective(nn.Module):
             return [_float(part) for part in parts]
         counts = _counts(count, runtime, parts[0].device)
         # this process's samples are every world-th of the batch, and its views follow one another
-        whole, (view, sample) = sum(counts) // views, divmod_range(count, max(count // views, 1))
+        whole, (view, sample) = sum(counts) // views, _divmod_range(count, max(count // views, 1))
         place = view * whole + sample * runtime.world + runtime.rank
         if parts[0].dim() == 2:
-            order = torch.cat(gather_whole(place.to(parts[0].device), counts, runtime)).argsort()
+            order = torch.cat(_gather_whole(place.to(parts[0].device), counts, runtime)).argsort()
             return [gather_rows(_float(part[mine]), counts, runtime)[order] for part in parts]
         return self._pixel_rows([_float(part[mine]) for part in parts], place, runtime, moment)
 
@@ -174,7 +175,7 @@ class Objective(nn.Module):
         rows = [part.movedim(1, -1).reshape(-1, part.shape[1])[at[least]] for part in parts]
         if runtime.world > 1:
             counts = _counts(len(keys), runtime, keys.device)
-            keys = torch.cat(gather_whole(keys, counts, runtime))
+            keys = torch.cat(_gather_whole(keys, counts, runtime))
             order = keys.argsort()[: self.pixels]
             rows = [gather_rows(part, counts, runtime)[order] for part in rows]
         return rows
@@ -205,7 +206,7 @@ def _float(part: Tensor) -> Tensor:
     return part if part.dtype == torch.float64 else part.float()
 
 
-def divmod_range(count: int, size: int) -> tuple[Tensor, Tensor]:
+def _divmod_range(count: int, size: int) -> tuple[Tensor, Tensor]:
     """0, 1, ..., count - 1 divided by `size`: (quotients, remainders)."""
     numbers = torch.arange(count)
     return numbers // size, numbers % size
@@ -220,7 +221,7 @@ def _counts(count: int, runtime: Runtime, device: torch.device) -> list[int]:
     return torch.cat(counts).tolist()
 
 
-def gather_whole(rows: Tensor, counts: list[int], runtime: Runtime) -> list[Tensor]:
+def _gather_whole(rows: Tensor, counts: list[int], runtime: Runtime) -> list[Tensor]:
     """Every process's rows, `counts` of them, without a gradient."""
     if runtime.world == 1:
         return [rows]
@@ -241,7 +242,7 @@ class _GatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx, rows: Tensor, counts: list[int], runtime: Runtime) -> Tensor:
         ctx.start, ctx.count = sum(counts[: runtime.rank]), len(rows)
-        return torch.cat(gather_whole(rows, counts, runtime))
+        return torch.cat(_gather_whole(rows, counts, runtime))
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
