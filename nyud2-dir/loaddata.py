@@ -6,7 +6,6 @@ pixel: from the table of bins in training, 0 or 1 otherwise. Everything cheap to
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from utils import pixel_weights
 
+from imbalanced_regression.files import read_rows
 from imbalanced_regression.images import BadImage
 from imbalanced_regression.training.runtime import epoch_for_workers, mix
 
@@ -58,16 +58,11 @@ def read_pairs(data_dir: str | Path, name: str) -> Pairs:
         raise FileNotFoundError(f"{path} is missing; {ADVICE}")
     there: dict[str, set[str]] = {}
     pairs = Pairs([], [], [])
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        try:
-            rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if row]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: {error}") from None
-    for number, row in rows:
+    for number, row in read_rows(path):
         where = f"{path}, row {number}"
         if len(row) != 2:
             raise ValueError(f"{where}: expected an image and a depth path, found {len(row)} fields")
-        files = [_below(data_dir, text.strip(), where) for text in row]
+        files = [_below(data_dir, text, where) for text in row]
         for file_path, kind in zip(files, ("image", "depth file")):
             folder, base = os.path.split(file_path)
             if folder not in there:  # folder by folder: much faster than asking for 100,000 files

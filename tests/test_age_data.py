@@ -96,7 +96,7 @@ def test_a_path_that_leaves_the_folder_is_refused(folder, path):
         ("age,path,split\n1,a/0.jpg,train\n1,a/2.jpg,val\n", "no row belongs to the split test; HELP"),
         ("age,path,split\n", "no row belongs to the split train; HELP"),
         ('age,path,split\n1,"a/0.jpg,train\n', "unexpected end of data"),
-        (b"age,path,split\n1,a/\xff.jpg,train\n", "utf-8"),
+        (b"age,path,split\n1,a/\0.jpg,train\n", "is no text"),
     ],
 )
 def test_a_malformed_csv_is_refused_by_name(folder, content, message):
