@@ -21,14 +21,15 @@ from torchvision import tv_tensors
 from utils import pixel_weights
 
 from imbalanced_regression.files import read_rows
-from imbalanced_regression.images import BadImage
+from imbalanced_regression.images import BadImage, as_shown
 from imbalanced_regression.training.runtime import epoch_for_workers, mix
 
 ADVICE = "python download_nyud2.py fetches the data, python make_sample.py makes a sample"
 TRAIN, TEST, SUBSET, MASK = "nyu2_train.csv", "nyu2_test.csv", "nyu2_train_FDS_subset.csv", "test_balanced_mask.npy"
-# what a depth file holds: Pillow's mode, and what makes metres of it; training files are 8-bit, 255 = 10 m
-FORMATS = {"8-bit": (("L",), lambda depth: depth.float() / 255 * 10),
-           "16-bit": (("I;16", "I;16B", "I"), lambda depth: depth.float() / 1000)}
+# what a depth file holds: Pillow's modes, what makes metres of it, and both in words; training files are 8-bit
+FORMATS = {"8-bit": (("L",), lambda depth: depth.float() / 255 * 10, "mode L, 255 = 10 m"),
+           "16-bit": (("I;16", "I;16B", "I"), lambda depth: depth.float() / 1000,
+                      "mode I;16, millimetres")}
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,8 @@ def read_image(path: str, where: str) -> Tensor:
 
     try:
         with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+            image.load()
+            return torch.from_numpy(np.array(as_shown(image))).permute(2, 0, 1)
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         raise BadImage(f"{where}: {path} cannot be read: {' '.join(str(error).split())}") from error
 
@@ -129,7 +131,9 @@ def read_depth(path: str, where: str, kind: str) -> Tensor:
     except Exception as error:  # as above
         raise BadImage(f"{where}: {path} cannot be read: {' '.join(str(error).split())}") from error
     if mode not in FORMATS[kind][0]:
-        raise BadImage(f"{where}: the depth file {path} is of mode {mode}, expected {kind} grey values")
+        raise BadImage(f"{where}: the depth file {path} is of mode {mode}, expected {kind} grey values ({FORMATS[kind][2]})")
+    if values.min() < 0 or values.max() > 65535:
+        raise BadImage(f"{where}: the depth file {path} holds {values.min()} to {values.max()}, expected 0 to 65535")
     if not values.any():
         raise BadImage(f"{where}: the depth file {path} is all zero; it holds no depth")
     return torch.from_numpy(values if kind == "8-bit" else values.astype(np.int32))[None]

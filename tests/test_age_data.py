@@ -165,14 +165,6 @@ def test_large_jpegs_are_decoded_smaller_with_nearly_the_same_pixels(tmp_path):
     assert difference.mean() < 1.5
 
 
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "1", "CMYK"])
-def test_every_kind_of_image_becomes_rgb(tmp_path, mode):
-    path = photo(tmp_path / "rgb.png")
-    with Image.open(path) as image:
-        image.convert(mode).save(tmp_path / ("x.jpg" if mode in ("L", "CMYK") else "x.png"))
-    assert load_face(tmp_path / ("x.jpg" if mode in ("L", "CMYK") else "x.png"), 32).shape == (3, 32, 32)
-
-
 @pytest.mark.parametrize(
     ("damage", "workers"), [("truncated", 0), ("empty", 0), ("text", 0), ("missing", 0), ("folder", 0), ("truncated", 1)]
 )

@@ -22,7 +22,7 @@ SAVED = {
     "old Mac line ends": lambda text: text.replace("\n", "\r").encode(),
     "no line end at the end": lambda text: text.rstrip("\n").encode(),
 }
-# the same for columns: European spreadsheets write semicolons, "Unicode text" tabs; some name the separator, or leave empty rows
+# the same for columns: European spreadsheets write semicolons, "Unicode text" tabs; some name it, or leave empty rows
 TABLES = {
     "commas": lambda text: text,
     "semicolons": lambda text: text.replace(",", ";"),
