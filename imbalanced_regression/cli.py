@@ -210,6 +210,7 @@ def add_training_flags(
         help="go on from a checkpoint; without a path from the run's own last one, or from the start if it has none",
     )
     group.add_argument("--evaluate", action="store_true", help="only measure the checkpoint given by --resume")
+    group.add_argument("--predictions", default="", metavar="CSV", help="--evaluate: write the test predictions to this file")
     group.add_argument("--pretrained", default="", metavar="CKPT", help="start from the encoder of a checkpoint")
     group.add_argument("--overwrite", action="store_true", help="delete the run's folder if it exists")
     group.add_argument("--print_freq", type=int, default=print_freq, help="steps between lines of the log")
@@ -235,6 +236,10 @@ def check_training_flags(args) -> None:
         raise ValueError("--retrain_fc: re-trains with weights, found --reweight none; add --reweight sqrt_inv or inverse")
     if args.evaluate and args.resume is None:
         raise ValueError("--evaluate: measures a checkpoint; pass it by --resume CKPT (--resume alone: the run's own best)")
+    if args.predictions and not args.evaluate:
+        raise ValueError("--predictions: goes with --evaluate; a run that trains writes predictions.csv into its folder")
+    if args.predictions and not Path(args.predictions).parent.is_dir():
+        raise ValueError(f"--predictions: there is no folder {Path(args.predictions).parent}; make it first")
     check_least(args, batch_size=1, print_freq=1, workers=0, epochs=1, steps=1, patience=1, seed=0, start_update=0,
                 start_smooth=0, weight_decay=0)
     check_above_0(args, "lr", "max_grad_norm")
@@ -245,8 +250,11 @@ def check_training_flags(args) -> None:
     check_shares(args, "fds_mmt")
 
 
-def run_name(args, dataset: str, model: str, *, optimizer: str) -> str:
-    """The published name of a run: data set, model, the methods with their settings, optimizer, loss, rate and batch."""
+def run_name(args, dataset: str, model: str, *, optimizer: str, default_seed: int = 0) -> str:
+    """The published name of a run: data set, model, the methods with their settings, optimizer, loss, rate and batch.
+
+    A seed other than the default comes last, so that runs of several seeds lie beside one another.
+    """
     parts = [dataset, model]
     if args.store_name:
         parts.append(args.store_name)
@@ -259,7 +267,10 @@ def run_name(args, dataset: str, model: str, *, optimizer: str) -> str:
         parts.append(f"{window}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}")
     if args.retrain_fc:
         parts.append("retrain_fc")
-    return "_".join([*parts, optimizer, args.loss, f"{args.lr:g}", str(args.batch_size)])
+    parts += [optimizer, args.loss, f"{args.lr:g}", str(args.batch_size)]
+    if args.seed != default_seed:
+        parts.append(f"seed{args.seed}")
+    return "_".join(parts)
 
 
 def _window_name(method: str, kernel: str, ks: int, sigma: float) -> str:
@@ -275,6 +286,11 @@ def run_folder(args, name: str, runtime: Runtime) -> Path:
     Raises ValueError where the folder exists and no flag says what to do with it.
     """
     folder = Path(args.store_root) / name
+    if (length := len(os.fsencode(name))) > 255:
+        raise ValueError(
+            f"--store_name: the run's folder would have a name of {length} bytes, above the 255 that systems allow; pass a "
+            f"shorter one ({name[:40]}...)"
+        )
     if runtime.is_main and folder.exists() and args.resume is None and not args.overwrite:
         raise ValueError(f"{folder} exists; --resume goes on with it, --overwrite replaces it, --store_name names another")
     return folder
