@@ -81,6 +81,7 @@ def main() -> None:
         report.write(
             None if args.evaluate else folder, result, train_labels=train_ages, bins=AGE_BINS,
             shots=result["test"]["per_bin"]["shot"], label="age (years)", window=cli.lds_window(args), title=name,
+            predictions=args.predictions,
         )
     runtime.stop()
 

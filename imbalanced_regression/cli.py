@@ -60,6 +60,7 @@ def guard(main: Callable[[], None]) -> None:
 
     SIGTERM and SIGINT end it with a line too, and with exit codes 143 and 130, by convention 128 and the signal's number.
     """
+    _open_streams()
     warnings.filterwarnings("error", message=".*decompression bomb")  # Pillow's: it would only warn, and unpack the image
     try:
         with interrupt.raised():
@@ -84,6 +85,28 @@ def guard(main: Callable[[], None]) -> None:
     except interrupt.Interrupted as signal:
         print(f"{Path(sys.argv[0]).name}: {signal}", file=sys.stderr)
         sys.exit(signal.exit_code)
+
+
+def _open_streams() -> None:
+    """Give every script a stdout and a stderr that take any text.
+
+    Where the caller has closed one (`2>&-`, some schedulers) its number would go to the next file that is opened, a
+    checkpoint say, and whatever is written to the stream would land there; so it leads nowhere instead.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+        elif name != "stdin" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a character that the terminal cannot show ends no run
 
 
 def _of_a_dead_worker(error: Exception) -> bool:
@@ -187,6 +210,7 @@ def add_training_flags(
         help="go on from a checkpoint; without a path from the run's own last one, or from the start if it has none",
     )
     group.add_argument("--evaluate", action="store_true", help="only measure the checkpoint given by --resume")
+    group.add_argument("--predictions", default="", metavar="CSV", help="--evaluate: write the test predictions to this file")
     group.add_argument("--pretrained", default="", metavar="CKPT", help="start from the encoder of a checkpoint")
     group.add_argument("--overwrite", action="store_true", help="delete the run's folder if it exists")
     group.add_argument("--print_freq", type=int, default=print_freq, help="steps between lines of the log")
@@ -212,6 +236,10 @@ def check_training_flags(args) -> None:
         raise ValueError("--retrain_fc: re-trains with weights, found --reweight none; add --reweight sqrt_inv or inverse")
     if args.evaluate and args.resume is None:
         raise ValueError("--evaluate: measures a checkpoint; pass it by --resume CKPT (--resume alone: the run's own best)")
+    if args.predictions and not args.evaluate:
+        raise ValueError("--predictions: goes with --evaluate; a run that trains writes predictions.csv into its folder")
+    if args.predictions and not Path(args.predictions).parent.is_dir():
+        raise ValueError(f"--predictions: there is no folder {Path(args.predictions).parent}; make it first")
     check_least(args, batch_size=1, print_freq=1, workers=0, epochs=1, steps=1, patience=1, seed=0, start_update=0,
                 start_smooth=0, weight_decay=0)
     check_above_0(args, "lr", "max_grad_norm")
@@ -222,8 +250,11 @@ def check_training_flags(args) -> None:
     check_shares(args, "fds_mmt")
 
 
-def run_name(args, dataset: str, model: str, *, optimizer: str) -> str:
-    """The published name of a run: data set, model, the methods with their settings, optimizer, loss, rate and batch."""
+def run_name(args, dataset: str, model: str, *, optimizer: str, default_seed: int = 0) -> str:
+    """The published name of a run: data set, model, the methods with their settings, optimizer, loss, rate and batch.
+
+    A seed other than the default comes last, so that runs of several seeds lie beside one another.
+    """
     parts = [dataset, model]
     if args.store_name:
         parts.append(args.store_name)
@@ -236,7 +267,10 @@ def run_name(args, dataset: str, model: str, *, optimizer: str) -> str:
         parts.append(f"{window}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}")
     if args.retrain_fc:
         parts.append("retrain_fc")
-    return "_".join([*parts, optimizer, args.loss, f"{args.lr:g}", str(args.batch_size)])
+    parts += [optimizer, args.loss, f"{args.lr:g}", str(args.batch_size)]
+    if args.seed != default_seed:
+        parts.append(f"seed{args.seed}")
+    return "_".join(parts)
 
 
 def _window_name(method: str, kernel: str, ks: int, sigma: float) -> str:
@@ -252,6 +286,11 @@ def run_folder(args, name: str, runtime: Runtime) -> Path:
     Raises ValueError where the folder exists and no flag says what to do with it.
     """
     folder = Path(args.store_root) / name
+    if (length := len(os.fsencode(name))) > 255:
+        raise ValueError(
+            f"--store_name: the run's folder would have a name of {length} bytes, above the 255 that systems allow; pass a "
+            f"shorter one ({name[:40]}...)"
+        )
     if runtime.is_main and folder.exists() and args.resume is None and not args.overwrite:
         raise ValueError(f"{folder} exists; --resume goes on with it, --overwrite replaces it, --store_name names another")
     return folder

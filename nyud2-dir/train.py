@@ -120,6 +120,7 @@ def main() -> None:
             None if args.evaluate else folder, result, train_counts=counts, bins=BINS, shots=SHOTS, label="depth (m)",
             window=cli.lds_window(args), title=name, table_csv=report.images_csv(splits.test.pairs.images, result),
             examples=() if args.evaluate else examples(model, splits.test, here),
+            predictions=args.predictions,
         )
     runtime.stop()
 

@@ -75,6 +75,7 @@ def main() -> None:
         report.write(
             None if args.evaluate else folder, result, train_labels=train_scores, bins=BINS, scale=SCALE,
             shots=result["test"]["per_bin"]["shot"], label="general health score", window=cli.lds_window(args), title=name,
+            predictions=args.predictions,
         )
     runtime.stop()
 

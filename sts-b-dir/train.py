@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from imbalanced_regression import cli
 
+SEED = 111  # the published default
+
 
 def parse_args():
     parser = cli.ArgumentParser(description=__doc__)
@@ -42,7 +44,7 @@ def parse_args():
     group.add_argument("--dropout_embs", type=float, default=0.2, help="after the word vectors")
     group.add_argument("--suffix", default="", help="appended to the name of the run's folder")
     group.add_argument("--eval_model", default="", metavar="CKPT", help="the same as --evaluate --resume CKPT")
-    parser.set_defaults(seed=111, optimizer="adam", weight_decay=1e-5, model="bilstm")
+    parser.set_defaults(seed=SEED, optimizer="adam", weight_decay=1e-5, model="bilstm")
     args = parser.parse_args()
     if args.eval_model:
         args.evaluate, args.resume = True, args.eval_model
@@ -72,7 +74,7 @@ def main() -> None:
 
     here = runtime.start(args.device, args.amp, compile=args.compile)
     runtime.start_log(here)
-    name = cli.run_name(args, "sts-b", args.model, optimizer=args.optimizer)
+    name = cli.run_name(args, "sts-b", args.model, optimizer=args.optimizer, default_seed=SEED)
     folder = cli.run_folder(args, f"{name}_{args.suffix}" if args.suffix else name, here)
 
     data = tasks.find_data(args.data_dir)
@@ -108,6 +110,7 @@ def main() -> None:
         report.write(
             None if args.evaluate else folder, result, train_labels=train_scores, bins=BINS, shots=SHOTS, scale=SCALE,
             label="similarity score", window=cli.lds_window(args), title=folder.name,
+            predictions=args.predictions,
         )
     runtime.stop()
 

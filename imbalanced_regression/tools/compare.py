@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 # flags that say where and when a run was made, not what it is
 _NOT_THE_METHOD = {
-    "seed", "random_seed", "store_root", "store_name", "suffix", "data_dir", "resume", "evaluate", "eval_model", "overwrite",
-    "workers", "print_freq", "device", "cuda", "gpu", "steps", "dataset",
+    "seed", "random_seed", "store_root", "store_name", "suffix", "data_dir", "resume", "evaluate", "eval_model", "predictions",
+    "overwrite", "workers", "print_freq", "device", "cuda", "gpu", "steps", "dataset",
 }
 _METHOD_NAMES = {"reweight", "lds", "fds", "retrain_fc"}  # shown as the paper's names
 _BASES = {"none": "", "sqrt_inv": "SQINV", "inverse": "INV"}

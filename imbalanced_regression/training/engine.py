@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable
+from itertools import count as count_from
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from ..interrupt import Interrupted, Listener
 from . import checkpoint
@@ -117,6 +118,12 @@ def run(
         groups.append({"params": list(criterion.parameters())})
     optimizer = OPTIMIZERS[args.optimizer](groups, args)
     scaler = torch.amp.GradScaler(runtime.device.type) if runtime.amp is torch.float16 else None
+    if not args.evaluate:
+        passes = {len(splits.train): splits.train}  # type: ignore[arg-type]
+        if model.fds is not None and args.fds_stats == "second_pass" and splits.stats is not None:
+            passes[len(splits.stats)] = splits.stats  # type: ignore[arg-type]
+        for count, data in passes.items():
+            check_last_batch(model, data, count, args.batch_size, splits.collate, runtime)
     # 5. wrapped for several GPUs or processes
     wrapped = runtime.wrap(model)
     # 6. --resume (and with --evaluate the best checkpoint of the run)
@@ -227,6 +234,42 @@ def run(
         logger.info("testing the best checkpoint, of epoch %d (%s %.4g)",
                     training.best_epoch + 1, training.best_by, training.best_loss)
         return measured(training.best_epoch)
+
+
+def check_last_batch(
+    model: Regressor, data: Dataset, count: int, batch_size: int, collate: Callable | None, runtime: Runtime
+) -> None:
+    """Raise ValueError if a pass over `count` samples ends in a batch of one that the model cannot be trained on.
+
+    BatchNorm cannot normalise a single value per channel, as of one image of 32 pixels behind a ResNet. One sample is tried,
+    before the epoch's work instead of after it, and leaves no trace. Nothing is dropped or moved to another batch: at
+    other sizes such a batch trains, and published runs did so.
+    """
+    norms = [module for module in model.modules() if isinstance(module, _NormBase) and module.track_running_stats]
+    if (count % batch_size if batch_size > 1 else 1) != 1 or not norms:
+        return
+    training = model.training
+    state = random_state(runtime.device)
+    model.train()
+    for module in norms:
+        module.track_running_stats = False
+    try:
+        inputs, _, _ = runtime.move((collate or default_collate)([data[0]]))
+        with torch.no_grad(), runtime.autocast():
+            model(inputs)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        other = next(size for size in count_from(max(batch_size, 1) + 1) if count % size != 1)
+        raise ValueError(
+            f"--batch_size: {batch_size} leaves one of {count} samples alone in a batch, and at this size of the images "
+            f"BatchNorm needs two; pass --batch_size {other}, or larger images"
+        ) from None
+    finally:
+        for module in norms:
+            module.track_running_stats = True
+        model.train(training)
+        set_random_state(state)
 
 
 def train_one_epoch(

@@ -196,7 +196,10 @@ def resume_path(resume: str | None, folder: Path, *, evaluate: bool) -> Path | N
         return Path(resume)
     own = folder / (checkpoint.BEST if evaluate else checkpoint.LAST)
     if not own.is_file() and not evaluate:
-        logger.info("--resume: no checkpoint in %s yet, so training starts from the beginning", folder)
+        logger.info(
+            "--resume: no checkpoint in %s yet, so training starts from the beginning; to go on from another folder's, as "
+            "after a change of flags that are in its name, pass --resume PATH", folder,
+        )
         return None
     return own
 
@@ -222,8 +225,8 @@ def settings_of(args) -> dict[str, Any]:
             for name, value in vars(args).items()}
 
 
-_FREE_TO_CHANGE = {"epochs", "epoch", "max_vals", "patience", "resume", "overwrite", "evaluate", "pretrained", "store_root",
-                   "store_name", "suffix", "data_dir", "workers", "print_freq", "device", "cuda",
+_FREE_TO_CHANGE = {"epochs", "epoch", "max_vals", "patience", "resume", "overwrite", "evaluate", "pretrained", "predictions",
+                   "store_root", "store_name", "suffix", "data_dir", "workers", "print_freq", "device", "cuda",
                    "steps"}  # a benchmark that has it sets it from a flag of another name, and that one is compared
 
 
