@@ -363,7 +363,7 @@ def test_a_number_is_no_bins():
 
 def test_masked_labels_are_refused_wherever_labels_are_read():
     """Their fill values would count: 30 % masked as -9999 left every good label with weight 0.866."""
-    from imbalanced_regression import DepthMetrics, FDS, lds_weights, shot_metrics, weighted_l1_loss
+    from imbalanced_regression import FDS, DepthMetrics, lds_weights, shot_metrics, weighted_l1_loss
     from imbalanced_regression.methods.lds import effective_density, lds_weights_joint, lds_weights_per_output
 
     y = np.array([1.0, 2, -9999, 4, -9999])
