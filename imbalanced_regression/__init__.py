@@ -30,7 +30,25 @@ _HOME = {
     "GAI": ".methods.balanced_mse",
     "BNI": ".methods.balanced_mse",
     "RankSim": ".methods.ranksim",
+    "UVOTE": ".methods.uvote",
+    "uvote_loss": ".methods.uvote",
+    "uvote_point": ".methods.uvote",
+    "uvote_weights": ".methods.uvote",
+    "NIG": ".methods.vir",
+    "nig_nll": ".methods.vir",
+    "nig_loss": ".methods.vir",
+    "GaussianHead": ".methods.likelihood",
+    "LaplaceHead": ".methods.likelihood",
+    "laplace_nll": ".methods.likelihood",
+    "RankNContrast": ".methods.rank_n_contrast",
+    "rank_n_contrast": ".methods.rank_n_contrast",
+    "climbed": ".methods.bsam",
+    "LogTarget": ".methods.targets",
+    "BoxCox": ".methods.targets",
+    "constant_baseline": ".methods.targets",
     "shot_metrics": ".metrics",
+    "ause": ".uncertainty",
+    "spread_metrics": ".uncertainty",
     "shot_of_counts": ".metrics",
     "correlations": ".metrics",
     "DepthMetrics": ".metrics",
@@ -41,8 +59,10 @@ __all__ = list(_HOME)
 if TYPE_CHECKING:
     from .bins import Bins
     from .methods.balanced_mse import BMC, BNI, GAI
+    from .methods.bsam import climbed
     from .methods.fds import FDS
     from .methods.lds import effective_density, label_density, lds_weights, lds_weights_joint, lds_weights_per_output
+    from .methods.likelihood import GaussianHead, LaplaceHead, laplace_nll
     from .methods.losses import (
         weighted_focal_l1_loss,
         weighted_focal_mse_loss,
@@ -50,10 +70,15 @@ if TYPE_CHECKING:
         weighted_l1_loss,
         weighted_mse_loss,
     )
+    from .methods.rank_n_contrast import RankNContrast, rank_n_contrast
     from .methods.ranksim import RankSim
+    from .methods.targets import BoxCox, LogTarget, constant_baseline
+    from .methods.uvote import UVOTE, uvote_loss, uvote_point, uvote_weights
+    from .methods.vir import NIG, nig_loss, nig_nll
     from .methods.windows import get_lds_kernel_window
     from .metrics import DepthMetrics, correlations, shot_metrics, shot_of_counts
     from .training.model import Regressor
+    from .uncertainty import ause, spread_metrics
 
 
 def __getattr__(name: str):

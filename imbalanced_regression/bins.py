@@ -179,15 +179,12 @@ class Bins:
 
 
 def as_labels(labels, name: str = "labels") -> np.ndarray:
-    """Labels as (N,) float64: lists, arrays, series and tensors of shape (N,) or (N, 1).
+    """Labels as (N,) float64: lists, arrays, series and tensors of shape (N,) or (N, 1), or a list of batches of them.
 
-    Raises ValueError for another shape, no labels at all, or NaN or infinite ones (how many, and the first index).
+    Raises ValueError for another shape, no labels at all, masked or no numbers, or NaN or infinite ones (how many, and
+    the first index).
     """
-    if hasattr(labels, "detach"):  # a tensor on any device, with or without gradient; numpy has no bfloat16
-        labels = labels.detach().cpu().double()
-    array = np.asarray(labels)
-    if array.dtype.kind not in "fiub":
-        raise ValueError(f"{name}: expected numbers, found {array.dtype}")
+    array = as_array(labels, name)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1:
@@ -199,6 +196,66 @@ def as_labels(labels, name: str = "labels") -> np.ndarray:
     if bad.any():
         raise ValueError(f"{name}: {bad.sum()} of {len(array)} are NaN or infinite, the first at index {int(bad.argmax())}")
     return array
+
+
+def as_array(values, name: str, batch_dim: int = 1) -> np.ndarray:
+    """Numbers as an array of any shape: tensors on any device, arrays, series, lists; columns of objects that are numbers.
+
+    A list of tensors or arrays is a list of batches, joined along the first axis; elements of fewer dimensions than
+    `batch_dim` are samples and are stacked.
+
+    Raises ValueError for masked entries (their fill values are no numbers anyone measured), batches that do not fit
+    together, and what is no number.
+    """
+    if hasattr(values, "detach"):  # a tensor on any device, with or without gradient; numpy has no bfloat16
+        return values.detach().cpu().double().numpy()
+    if isinstance(values, (list, tuple)) and any(hasattr(part, "detach") or isinstance(part, np.ndarray) for part in values):
+        parts = [as_array(part, name) for part in values]
+        dims = {part.ndim for part in parts}
+        if max(dims) < batch_dim:
+            shapes = sorted({part.shape for part in parts})
+            if len(shapes) > 1:
+                raise ValueError(f"{name}: expected samples of one shape, found {shapes[0]} and {shapes[1]}")
+            return np.stack(parts)
+        if batch_dim == 1 and dims == {1, 2}:  # (n,) beside (n, 1)
+            parts = [part[:, 0] if part.ndim == 2 and part.shape[1] == 1 else part for part in parts]
+        try:
+            return np.concatenate(parts)
+        except ValueError:
+            shapes = sorted({part.shape for part in parts}, key=str)
+            raise ValueError(f"{name}: a list of batches of shapes that do not fit together, such as {shapes[:3]}") from None
+    masked = np.ma.getmaskarray(values) if isinstance(values, np.ma.MaskedArray) else None
+    if masked is not None and masked.any():
+        first = int(masked.reshape(-1).argmax())
+        raise ValueError(
+            f"{name}: {masked.sum()} of {masked.size} are masked, the first at index {first}; leave them out, for example "
+            f"{name}.compressed(), together with what belongs to them"
+        )
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{name}: expected one number for each sample, found lists of different lengths; join them") from None
+    if array.dtype.kind == "O":
+        array = _numbers(array, name)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{name}: expected numbers, found {array.dtype}; convert them, for example {name}.astype(float)")
+    return array
+
+
+def _numbers(array: np.ndarray, name: str) -> np.ndarray:
+    """An array of objects, such as the column of a mixed table, as float64; ValueError where one is no number."""
+    flat = array.reshape(-1)
+    kinds = set(map(type, flat.tolist()))
+    strange = sorted(kind.__name__ for kind in kinds if issubclass(kind, (str, bytes, list, tuple, dict)))
+    try:
+        if not strange:
+            return flat.astype(np.float64).reshape(array.shape)
+    except (TypeError, ValueError):
+        strange = sorted(kind.__name__ for kind in kinds if kind not in (float, int, bool))
+    raise ValueError(
+        f"{name}: expected numbers, found objects of type {', '.join(strange[:3]) or 'object'}; convert the column first, "
+        "for example pandas.to_numeric(column)"
+    )
 
 
 def check_bins(bins) -> Bins:

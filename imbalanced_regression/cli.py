@@ -56,6 +56,7 @@ def guard(main: Callable[[], None]) -> None:
 
     SIGTERM and SIGINT end it with a line too, and with exit codes 143 and 130, by convention 128 and the signal's number.
     """
+    _open_streams()
     warnings.filterwarnings("error", message=".*decompression bomb")  # Pillow's: it would only warn, and unpack the image
     try:
         with interrupt.raised():
@@ -80,6 +81,28 @@ def guard(main: Callable[[], None]) -> None:
     except interrupt.Interrupted as signal:
         print(f"{Path(sys.argv[0]).name}: {signal}", file=sys.stderr)
         sys.exit(signal.exit_code)
+
+
+def _open_streams() -> None:
+    """Give every script a stdout and a stderr that take any text.
+
+    Where the caller has closed one (`2>&-`, some schedulers) its number would go to the next file that is opened, a
+    checkpoint say, and whatever is written to the stream would land there; so it leads nowhere instead.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", encoding="utf-8", closefd=False))  # noqa: SIM115
+        elif name != "stdin" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a character that the terminal cannot show ends no run
 
 
 def _of_a_dead_worker(error: Exception) -> bool:

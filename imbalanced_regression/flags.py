@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -64,6 +65,7 @@ def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
         help="go on from a checkpoint; without a path from the run's own last one, or from the start if it has none",
     )
     group.add_argument("--evaluate", action="store_true", help="only measure the checkpoint given by --resume")
+    group.add_argument("--predictions", default="", metavar="CSV", help="--evaluate: write the test predictions to this file")
     group.add_argument("--pretrained", default="", metavar="CKPT", help="start from the encoder of a checkpoint")
     group.add_argument("--overwrite", action="store_true", help="delete the run's folder if it exists")
     group.add_argument("--print_freq", type=int, default=10, help="steps between lines of the log")
@@ -116,6 +118,10 @@ def plan(args: Namespace) -> Plan:
         raise ValueError(f"--bucket_start: expected 0 to --bucket_num - 1 = {args.bucket_num - 1}, found {args.bucket_start}")
     check_shares(args, "fds_mmt")
     check_above_0(args, "focal_beta", "huber_beta")
+    if args.predictions and not args.evaluate:
+        raise ValueError("--predictions: goes with --evaluate; a run that trains writes predictions.csv into its folder")
+    if args.predictions and not Path(args.predictions).parent.is_dir():
+        raise ValueError(f"--predictions: there is no folder {Path(args.predictions).parent}; make it first")
     _check_methods(args)
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(Plan) if hasattr(args, field.name)}
     try:
@@ -139,8 +145,11 @@ def _check_methods(args: Namespace) -> None:
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
-def run_name(args: Namespace, dataset: str, model: str) -> str:
-    """The published name of a run: data set, model, the methods with their settings, optimizer, loss, rate and batch."""
+def run_name(args: Namespace, dataset: str, model: str, *, default_seed: int = 0) -> str:
+    """The published name of a run: data set, model, the methods with their settings, optimizer, loss, rate and batch.
+
+    A seed other than the default comes last, so that runs of several seeds lie beside one another.
+    """
     parts = [dataset, model]
     if args.store_name:
         parts.append(args.store_name)
@@ -163,7 +172,10 @@ def run_name(args: Namespace, dataset: str, model: str) -> str:
     if args.retrain_fc:
         parts.append("retrain_fc")
     loss = args.loss if args.loss in choices.PUBLISHED_LOSSES else _method_name(args, args.loss)
-    return "_".join([*parts, args.optimizer, loss, f"{args.lr:g}", str(args.batch_size)])
+    parts += [args.optimizer, loss, f"{args.lr:g}", str(args.batch_size)]
+    if args.seed != default_seed:
+        parts.append(f"seed{args.seed}")
+    return "_".join(parts)
 
 
 def _method_name(args: Namespace, method: str) -> str:
@@ -189,6 +201,11 @@ def run_folder(args: Namespace, name: str, runtime: Runtime) -> Path:
     Raises ValueError where the folder exists and no flag says what to do with it.
     """
     folder = Path(args.store_root) / name
+    if (length := len(os.fsencode(name))) > 255:
+        raise ValueError(
+            f"--store_name: the run's folder would have a name of {length} bytes, above the 255 that systems allow; pass a "
+            f"shorter one ({name[:40]}...)"
+        )
     if runtime.is_main and folder.exists() and args.resume is None and not args.overwrite:
         raise ValueError(f"{folder} exists; --resume goes on with it, --overwrite replaces it, --store_name names another")
     return folder
@@ -198,14 +215,16 @@ def run_folder(args: Namespace, name: str, runtime: Runtime) -> Path:
 
 
 @contextlib.contextmanager
-def started(args: Namespace, dataset: str, model: str, *, suffix: str = "") -> Iterator[tuple[Runtime, Path]]:
+def started(
+    args: Namespace, dataset: str, model: str, *, suffix: str = "", default_seed: int = 0
+) -> Iterator[tuple[Runtime, Path]]:
     """Join the other processes and start the log; gives the ranks and the run's folder, and leaves them."""
     from .training import runtime
     from .training.log import start_log
 
     ranks = runtime.start(args.device, args.amp, compile=args.compile, channels_last=args.channels_last)
     start_log(ranks)
-    name = run_name(args, dataset, model)
+    name = run_name(args, dataset, model, default_seed=default_seed)
     folder = run_folder(args, f"{name}_{suffix}" if suffix else name, ranks)
     yield ranks, folder
     runtime.stop()

@@ -1,11 +1,16 @@
-"""What the benchmarks with images share: torchvision's ResNets and their ImageNet weights, and the error of a bad image."""
+"""What benchmarks with images share: any Pillow image as a viewer shows it, torchvision's ResNets, a bad image's error."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 RESNETS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048}  # name -> features
 
@@ -16,6 +21,32 @@ class BadImage(ValueError):
     def __init__(self, message: str):
         # a DataLoader worker's error arrives as the text of its traceback: the last line is what we said
         super().__init__(message.strip().rsplit("\n", 1)[-1].rsplit("BadImage: ", 1)[-1])
+
+
+_OPAQUE = {"1", "L", "P", "RGB", "RGBX", "CMYK", "YCbCr", "HSV"}
+_TRANSPARENT = {"LA", "PA", "RGBA", "RGBa"}
+_DEEP = {"I;16", "I;16L", "I;16B", "I;16N"}
+
+
+def as_shown(image: Image) -> Image:
+    """A loaded Pillow image -> RGB as a viewer shows it: 16 bits scaled to 8, what is transparent over white.
+
+    Raises ValueError naming the mode for those without one meaning: 32-bit integers and floats (but a 16-bit PNG, which
+    older versions of Pillow open as 32 bits), Lab.
+    """
+    if image.mode in _TRANSPARENT or (image.mode in _OPAQUE and "transparency" in image.info):
+        from PIL import Image as pillow
+
+        image = image.convert("RGBA")
+        return pillow.alpha_composite(pillow.new("RGBA", image.size, "white"), image).convert("RGB")
+    if image.mode in _DEEP or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        from PIL import Image as pillow
+
+        values = np.asarray(image).astype(np.uint32)
+        return pillow.fromarray(((values + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode not in _OPAQUE:
+        raise ValueError(f"its mode is {image.mode}, which no viewer shows in one way; save it with 8 or 16 bits a channel")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def imagenet_weights(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bins import Bins, as_labels, check_bins
+from .bins import Bins, as_array, as_labels, check_bins
 
 SHOTS = ("many", "medium", "few")
 GROUPS = ("overall", *SHOTS)
@@ -22,7 +22,7 @@ def shot_of_counts(train_counts, many: int = 100, few: int = 20) -> np.ndarray:
     """The shot of each bin: training counts (K,) -> (K,) of "many" (> many), "few" (< few, absent too) or "medium"."""
     if few > many:
         raise ValueError(f"few: expected at most many = {many}, found {few}")
-    counts = np.asarray(train_counts)
+    counts = as_array(train_counts, "train_counts")
     return np.where(counts > many, "many", np.where(counts < few, "few", "medium"))
 
 
@@ -149,13 +149,13 @@ class DepthMetrics:
     def update(self, preds, labels, mask=None) -> None:
         """Add pixels: predicted and true depth in metres, equal shapes; `mask` (0/1, same shape) says which count.
 
-        Raises ValueError for shapes that do not fit, true depths that are not above 0, or values that are not finite.
+        Raises ValueError for shapes that do not fit, true depths that are not above 0, masked entries, or values that are not finite.
         """
-        preds, labels = np.asarray(preds), np.asarray(labels)
+        preds, labels = as_array(preds, "preds"), as_array(labels, "labels")
         if preds.shape != labels.shape:
             raise ValueError(f"preds: expected the shape of labels {labels.shape}, found {preds.shape}")
         if mask is not None:
-            mask = np.asarray(mask)
+            mask = as_array(mask, "mask")
             if mask.shape != labels.shape:
                 raise ValueError(f"mask: expected the shape of labels {labels.shape}, found {mask.shape}")
             preds, labels = preds[mask != 0], labels[mask != 0]

@@ -62,6 +62,7 @@ def main() -> None:
             report.write(
                 None if args.evaluate else folder, result, train_labels=train_ages, bins=AGE_BINS,
                 shots=result["test"]["per_bin"]["shot"], label="age (years)", window=flags.lds(args), title=folder.name,
+                predictions=args.predictions,
             )
 
 

@@ -6,7 +6,6 @@ pixel: from the table of bins in training, 0 or 1 otherwise. Everything cheap to
 
 from __future__ import annotations
 
-import csv
 import logging
 import os
 import re
@@ -21,7 +20,8 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from utils import BINS, pixel_weights
 
-from imbalanced_regression.images import BadImage
+from imbalanced_regression.files import read_rows
+from imbalanced_regression.images import BadImage, as_shown
 from imbalanced_regression.training.loaders import EpochDraws, Splits
 from imbalanced_regression.training.randomness import derive_seed
 
@@ -29,9 +29,10 @@ logger = logging.getLogger(__name__)
 
 ADVICE = "python download_nyud2.py fetches the data, python make_sample.py makes a sample"
 TRAIN, TEST, SUBSET, MASK = "nyu2_train.csv", "nyu2_test.csv", "nyu2_train_FDS_subset.csv", "test_balanced_mask.npy"
-# what a depth file holds: Pillow's mode, and what makes metres of it; training files are 8-bit, 255 = 10 m
-FORMATS = {"8-bit": (("L",), lambda depth: depth.float() / 255 * 10),
-           "16-bit": (("I;16", "I;16B", "I"), lambda depth: depth.float() / 1000)}
+# what a depth file holds: Pillow's modes, what makes metres of it, and both in words; training files are 8-bit
+FORMATS = {"8-bit": (("L",), lambda depth: depth.float() / 255 * 10, "mode L, 255 = 10 m"),
+           "16-bit": (("I;16", "I;16B", "I"), lambda depth: depth.float() / 1000,
+                      "mode I;16, millimetres")}
 
 
 @dataclass(frozen=True)
@@ -61,16 +62,11 @@ def read_pairs(data_dir: str | Path, name: str) -> Pairs:
         raise FileNotFoundError(f"{path} is missing; {ADVICE}")
     there: dict[str, set[str]] = {}
     pairs = Pairs([], [], [])
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        try:
-            rows = [(number, row) for number, row in enumerate(csv.reader(file), 1) if row]
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: {error}") from None
-    for number, row in rows:
+    for number, row in read_rows(path):
         where = f"{path}, row {number}"
         if len(row) != 2:
             raise ValueError(f"{where}: expected an image and a depth path, found {len(row)} fields")
-        files = [_below(data_dir, text.strip(), where) for text in row]
+        files = [_below(data_dir, text, where) for text in row]
         for file_path, kind in zip(files, ("image", "depth file")):
             folder, base = os.path.split(file_path)
             if folder not in there:  # folder by folder: much faster than asking for 100,000 files
@@ -119,7 +115,8 @@ def read_image(path: str, where: str) -> Tensor:
 
     try:
         with Image.open(path) as image:
-            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+            image.load()
+            return torch.from_numpy(np.array(as_shown(image))).permute(2, 0, 1)
     except Exception as error:  # a damaged file makes Pillow raise nearly anything
         raise BadImage(f"{where}: {path} cannot be read: {' '.join(str(error).split())}") from error
 
@@ -137,7 +134,9 @@ def read_depth(path: str, where: str, kind: str) -> Tensor:
     except Exception as error:  # as above
         raise BadImage(f"{where}: {path} cannot be read: {' '.join(str(error).split())}") from error
     if mode not in FORMATS[kind][0]:
-        raise BadImage(f"{where}: the depth file {path} is of mode {mode}, expected {kind} grey values")
+        raise BadImage(f"{where}: the depth file {path} is of mode {mode}, expected {kind} grey values ({FORMATS[kind][2]})")
+    if values.min() < 0 or values.max() > 65535:
+        raise BadImage(f"{where}: the depth file {path} holds {values.min()} to {values.max()}, expected 0 to 65535")
     if not values.any():
         raise BadImage(f"{where}: the depth file {path} is all zero; it holds no depth")
     return torch.from_numpy(values if kind == "8-bit" else values.astype(np.int32))[None]

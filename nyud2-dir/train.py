@@ -88,7 +88,7 @@ def main() -> None:
             report.write(
                 None if args.evaluate else folder, result, train_counts=counts, bins=BINS, shots=SHOTS, label="depth (m)",
                 window=flags.lds(args), title=folder.name, table_csv=report.images_csv(splits.test.pairs.images, result),
-                examples=() if args.evaluate else examples(model, splits.test, ranks),
+                examples=() if args.evaluate else examples(model, splits.test, ranks), predictions=args.predictions,
             )
 
 

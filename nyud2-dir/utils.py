@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from imbalanced_regression import Bins, DepthMetrics, effective_density, get_lds_kernel_window
+from imbalanced_regression.files import read_text
 
 __all__ = ["BINS", "BUCKET_START", "COUNTS_FILE", "SHOTS", "bucket_weights", "evaluate", "get_lds_kernel_window", "pixel_bins",
            "pixel_weights", "read_counts"]
@@ -66,7 +67,7 @@ def read_counts(path: str | Path = COUNTS_FILE) -> np.ndarray:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"--bucket_counts: {path} is missing; preprocess_nyud2.py --counts makes it")
-    lines = [line.split("#")[0].strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
+    lines = [line.split("#")[0].strip() for line in read_text(path).splitlines()]
     words = [line for line in lines if line]
     if len(words) != BUCKET_NUM or not all(word.isascii() and word.isdigit() for word in words):
         raise ValueError(f"--bucket_counts: {path} holds {len(words)} lines, expected {BUCKET_NUM} whole numbers, a line each")

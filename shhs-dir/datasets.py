@@ -5,13 +5,14 @@ A sample is ({"eeg" (T, 1, 1920), "ecg" (T, 1, 1920), "breathing" (T, 3, 240)} o
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from imbalanced_regression.files import read_columns
 
 SIGNALS = {"eeg": (1, 1920), "ecg": (1, 1920), "breathing": (3, 240)}  # channels, values in 30 s
 ADVICE = "run python preprocess_shhs.py, on the downloaded data or with --data_dir sample on what python make_sample.py drew"
@@ -49,16 +50,15 @@ def read_splits(data_dir: str) -> dict[str, NightDataset]:
         raise ValueError(f"--data_dir: no shhs.csv in {data_dir}; {ADVICE}")
     rows: dict[str, tuple[list[Path], list[float]]] = {name: ([], []) for name in ("train", "val", "test")}
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            content = list(csv.DictReader(file))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{table} is no table of text ({error}); {ADVICE}") from None
-    for number, row in enumerate(content, start=2):
+        lines, content = read_columns(table, ("nsrrid", "gh", "split"))
+    except ValueError as error:
+        raise ValueError(f"{error}; {ADVICE}") from None
+    for number, row in zip(lines, content):
         try:
-            path, score = table.parent / "nights" / f"{int(row['nsrrid'])}.npz", float(row["gh"])
-            files, scores = rows[row["split"]]
-        except (KeyError, TypeError, ValueError):
-            raise ValueError(f"{table}: row {number}: expected nsrrid,gh,split, found {list(row.values())}") from None
+            path, score = table.parent / "nights" / f"{int(row[0])}.npz", float(row[1])
+            files, scores = rows[row[2]]
+        except (KeyError, ValueError):
+            raise ValueError(f"{table}: row {number}: expected nsrrid,gh,split, found {row}") from None
         if not 0 <= score <= 100:
             raise ValueError(f"{table}: row {number}: the score {score:g} lies outside 0..100")
         if not path.is_file():

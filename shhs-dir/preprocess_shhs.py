@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from imbalanced_regression.cli import ArgumentParser, check_above_0, check_least, guard
+from imbalanced_regression.files import read_columns
 
 HERE = Path(__file__).resolve().parent
 log = logging.getLogger("preprocess_shhs")
@@ -125,28 +126,21 @@ def read_scores(folder: Path) -> dict[int, float]:
     tables = sorted(folder.glob(TABLES), key=lambda path: [int(n) for n in re.findall(r"\d+", path.name)])
     if not tables:
         raise ValueError(f"--data_dir: no {TABLES} in {folder}; run python download_shhs.py, or python make_sample.py")
-    scores = {}
-    with tables[-1].open(encoding="latin-1", newline="") as file:
-        rows = csv.DictReader(file)
-        names = {name.strip().lstrip("ï»¿").lower(): name for name in rows.fieldnames or []}
-        for need in ("nsrrid", "gh_s2", "rawgh_s2"):
-            if need not in names:
-                raise ValueError(f"{tables[-1]}: no column {need!r}")
-        for number, row in enumerate(rows, start=2):
-            score, raw = (_number(row[names[name]]) for name in ("gh_s2", "rawgh_s2"))
-            score = 0.0 if raw == 5 else score
-            if score is None:
-                continue
-            night = _number(row[names["nsrrid"]])
-            if night is None or not 0 <= score <= 100:
-                raise ValueError(f"{tables[-1]}: row {number}: nsrrid {night}, score {score:g}: expected one in 0..100")
-            scores[int(night)] = score
+    scores: dict[int, float] = {}
+    for number, (name, own, raw) in zip(*read_columns(tables[-1], ("nsrrid", "gh_s2", "rawgh_s2"))):
+        score = 0.0 if _number(raw) == 5 else _number(own)
+        if score is None:
+            continue
+        night = _number(name)
+        if night is None or night != int(night) or not 0 <= score <= 100:
+            raise ValueError(f"{tables[-1]}: row {number}: nsrrid {name!r}, score {score:g}: expected a number and 0..100")
+        scores[int(night)] = score
     return scores
 
 
-def _number(text: str | None) -> float | None:
+def _number(text: str) -> float | None:
     try:
-        value = float(text or "")
+        value = float(text)
     except ValueError:
         return None
     return value if np.isfinite(value) else None

@@ -71,7 +71,7 @@ def main() -> None:
             report.write(
                 None if args.evaluate else folder, result, train_labels=train_scores, bins=BINS,
                 shots=result["test"]["per_bin"]["shot"], label="general health score", window=flags.lds(args),
-                title=folder.name,
+                title=folder.name, predictions=args.predictions,
             )
 
 

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from imbalanced_regression.files import read_text
+
 logger = logging.getLogger(__name__)
 
 FILES = {"train": "train_new.tsv", "val": "dev_new.tsv", "test": "test_new.tsv"}
@@ -57,20 +59,16 @@ def read_pairs(path: Path, max_seq_len: int, *, lowercase: bool = False) -> Pair
     from nltk.tokenize import word_tokenize
 
     try:
-        lines = path.read_bytes().decode("utf-8").split("\n")  # only a line feed ends a line
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise ValueError(f"{path}: line {line} is not UTF-8") from None
+        lines = read_text(path).split("\n")  # only a line feed ends a line
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    header = lines[0].rstrip("\r").split("\t")
+    header = lines[0].split("\t")
     missing = [name for name in ("sentence1", "sentence2", "score") if name not in header]
     if missing:
         raise ValueError(f"{path}: line 1: no column {missing[0]!r} in the header")
     at = [header.index(name) for name in ("sentence1", "sentence2", "score")]
     sentences, scores = [], []
     for number, line in enumerate(lines[1:], start=2):
-        line = line.rstrip("\r")
         if not line and number == len(lines):
             break
         fields = line.split("\t")

@@ -71,7 +71,7 @@ def main() -> None:
     from imbalanced_regression.training import Arrays, Splits, run
     from imbalanced_regression.training.randomness import seed_all
 
-    with flags.started(args, "sts-b", args.model, suffix=args.suffix) as (ranks, folder):
+    with flags.started(args, "sts-b", args.model, suffix=args.suffix, default_seed=DEFAULTS["seed"]) as (ranks, folder):
         data = tasks.find_data(args.data_dir)
         lower = bool(args.lowercase)
         pairs = {split: tasks.read_pairs(data / file, args.max_seq_len, lowercase=lower) for split, file in tasks.FILES.items()}
@@ -101,6 +101,7 @@ def main() -> None:
             report.write(
                 None if args.evaluate else folder, result, train_labels=train_scores, bins=BINS, shots=SHOTS,
                 label="similarity score", window=flags.lds(args), title=folder.name,
+                predictions=args.predictions,
             )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[1]
 # made by every fresh machine's set-up, not by a test: the environment that runs these tests is what they make
@@ -30,6 +32,19 @@ def execute(words: list[str], folder: Path, code: int = 0, timeout: float = 300,
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def from_folder(folder: str, name: str) -> ModuleType:
+    """A benchmark folder's module; other folders have modules of the same names, so nothing of it stays registered."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(ROOT / folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(ROOT / folder))
+        for added in set(sys.modules) - before:
+            if str(getattr(sys.modules[added], "__file__", "")).startswith(str(ROOT / folder)):
+                del sys.modules[added]
 
 
 ONE_BY_ONE = """

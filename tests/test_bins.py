@@ -356,3 +356,76 @@ def test_a_number_is_no_bins():
     for call in (lambda: lds_weights([1, 2], 5), lambda: FDS(4, bins=5), lambda: shot_metrics([1], [1], [1], 5)):
         with pytest.raises(ValueError, match="bins: expected Bins, for example .* found 5"):
             call()
+
+
+# labels as own loops and tables hand them over
+
+
+def test_masked_labels_are_refused_wherever_labels_are_read():
+    """Their fill values would count: 30 % masked as -9999 left every good label with weight 0.866."""
+    from imbalanced_regression import FDS, DepthMetrics, lds_weights, shot_metrics, weighted_l1_loss
+    from imbalanced_regression.methods.lds import effective_density, lds_weights_joint, lds_weights_per_output
+
+    y = np.array([1.0, 2, -9999, 4, -9999])
+    bad = np.ma.masked_array(y, mask=y < 0)
+    good, bins = np.array([1.0, 2, 3, 4, 5]), Bins.uniform(0, 5, 5)
+    depth = DepthMetrics(bins, ["few"] * 5)
+    for call, name in (
+        (lambda: lds_weights(bad), "labels"), (lambda: bins.index(bad), "labels"), (lambda: Bins.auto(bad), "labels"),
+        (lambda: Bins.quantile(bad, 3), "labels"), (lambda: effective_density(bad), "counts"),
+        (lambda: lds_weights_joint(np.ma.stack([bad, bad], axis=1)), "labels"),
+        (lambda: lds_weights_per_output(np.ma.stack([bad, bad], axis=1)), "labels"),
+        (lambda: shot_metrics(bad, good, good), "preds"), (lambda: shot_metrics(good, bad, good), "labels"),
+        (lambda: shot_metrics(good, good, bad), "train_labels"),
+        (lambda: depth.update(bad, good), "preds"), (lambda: depth.update(good, bad), "labels"),
+        (lambda: depth.update(good, good, bad), "mask"),
+        (lambda: weighted_l1_loss(torch.ones(5), bad), "targets"), (lambda: weighted_l1_loss(torch.ones(5), good, bad), "weights"),
+        (lambda: FDS(2, bins=bins).observe(torch.ones(5, 2), bad), "labels"),
+        (lambda: lds_weights([bad, good]), "labels"),
+    ):
+        with pytest.raises(ValueError, match=rf"{name}: \d+ of \d+ are masked, the first at index [24]"):
+            call()
+    nothing_masked = np.ma.masked_array(good, mask=[0] * 5)
+    np.testing.assert_array_equal(lds_weights(nothing_masked, bins), lds_weights(good, bins))
+    assert DepthMetrics(bins, ["few"] * 5).update(nothing_masked, good) is None
+
+
+def test_lists_of_batches_are_joined():
+    from imbalanced_regression import lds_weights_joint, shot_metrics
+
+    one, two = torch.rand(32, 1, requires_grad=True), torch.rand(11, 1)
+    labels, bins = torch.rand(43), Bins.uniform(0, 5, 5)
+    expected = shot_metrics(torch.cat([one, two]), labels, labels, bins)["overall"]
+    for batches in ([one, two], (one[:, 0], two), [one.detach().numpy(), two.numpy()[:, 0]], list(torch.cat([one, two]))):
+        assert shot_metrics(batches, labels, labels, bins)["overall"] == expected
+    assert shot_metrics(list(torch.cat([one, two])[:, 0]), [labels[:20], labels[20:]], labels, bins)["overall"] == expected
+    assert bins.index([torch.rand(4), torch.rand(4)]).shape == (8,)
+    pairs = torch.rand(9, 2)
+    for given_as in ([pairs[:4], pairs[4:]], list(pairs)):
+        np.testing.assert_array_equal(lds_weights_joint(given_as), lds_weights_joint(pairs))
+
+
+def test_columns_of_objects_are_read_where_they_are_numbers():
+    from decimal import Decimal
+
+    table = np.array([["a", 1.5], ["b", 2], ["c", Decimal("4.5")]], dtype=object)
+    assert Bins.uniform(0, 5, 5).index(table[:, 1]).tolist() == [1, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("preds", "named"),
+    [
+        ([[1.0, 2.0], [3.0]], "preds: .*different lengths"),
+        ([torch.rand(4, 2), torch.rand(3, 1)], r"preds: .*list of batches.*\(3, 1\), \(4, 2\)"),
+        (np.array(["1", 2.0], dtype=object), "preds: expected numbers, found objects of type str.*to_numeric"),
+        (np.array([1.0, object()], dtype=object), "preds: expected numbers, found objects of type object"),
+        (np.array([1.0, None], dtype=object), "preds: 1 of 2 are NaN"),
+        (["1", "2"], "preds: expected numbers, found <U1; convert"),
+        (torch.rand(2, 3), r"preds: expected shape \(N,\) or \(N, 1\), found \(2, 3\)"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_the_arguments_name_and_a_way_out(preds, named):
+    from imbalanced_regression import shot_metrics
+
+    with pytest.raises(ValueError, match=named):
+        shot_metrics(preds, [1.0, 2.0], [1.0, 2.0])

@@ -39,10 +39,20 @@ def draw(n, D=3, K=8, seed=0, dtype=torch.float32):
 
 
 def trained(epochs=1, n=60, D=3, K=8, dtype=torch.float32, **how):
-    fds = FDS(D, K, **how).to(dtype)
+    fds = FDS(D, K, **how)
     for epoch in range(epochs):
         fds.update_running_stats(*draw(n, D, K, seed=epoch, dtype=dtype), epoch)
     return fds
+
+
+def exact(*arguments, **how):
+    """FDS whose statistics are float64, as the twin's are: torch's default type decides, a cast later changes nothing."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        return FDS(*arguments, **how)
+    finally:
+        torch.set_default_dtype(before)
 
 
 def statistics(fds):
@@ -65,7 +75,7 @@ def close(found, expected, **how):
 def test_epochs_of_statistics_and_calibration_equal_the_twins(momentum, start):
     """Five epochs in which bins come and go: the last row is never seen, one appears only from epoch 3 on."""
     D, K = 3, 9
-    fds = FDS(D, K, start_update=start, start_smooth=start + 1, momentum=momentum).double()
+    fds = exact(D, K, start_update=start, start_smooth=start + 1, momentum=momentum)
     twin = slow.FDS(D, K, start_update=start, start_smooth=start + 1, momentum=momentum)
     for epoch in range(5):
         z, y = draw(40, D, K - 1, seed=epoch, dtype=torch.float64)
@@ -99,7 +109,7 @@ def test_any_window_and_clip_equal_the_twins(window, clip, n, seed):
     D, K = 2, 10
     z, y = draw(n, D, K, seed=seed, dtype=torch.float64)
     rows = y.long().tolist()
-    fds = FDS(D, K, kernel=kernel, ks=ks, sigma=sigma, clip=clip).double()
+    fds = exact(D, K, kernel=kernel, ks=ks, sigma=sigma, clip=clip)
     twin = slow.FDS(D, K, window=slow.kernel_window(kernel, ks, sigma), clip=clip)
     fds.update_running_stats(z, y, 0)
     twin.finish_epoch(z.tolist(), rows, 0)
@@ -375,7 +385,7 @@ def test_a_channel_without_variance_leaves_the_other_channels_calibrated():
 @pytest.mark.parametrize("sizes", [[1] * 97, [5, 90, 2], [97]])
 def test_batch_by_batch_equals_all_at_once(sizes):
     z, y = draw(97, dtype=torch.float64)
-    once, streamed = FDS(3, 8).double(), FDS(3, 8).double()
+    once, streamed = exact(3, 8), exact(3, 8)
     once.update_running_stats(z, y, 0)
     for part, labels in zip(z.split(sizes), y.split(sizes)):
         streamed.observe(part, labels)
@@ -515,7 +525,7 @@ def test_a_buffer_written_from_outside_counts_at_once():
     fds.smoothed_mean_last_epoch += 1
     torch.testing.assert_close(fds.smooth(z, y, 1), before + 1)
     fds.double()
-    torch.testing.assert_close(fds.smooth(z.double(), y, 1), (before + 1).double())
+    close(fds.smooth(z.double(), y, 1), before + 1, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
@@ -574,12 +584,12 @@ def test_half_precision_features_keep_statistics_in_float32_or_better():
         fds.update_running_stats(features, y, 0)
         out = fds.smooth(features, y, 1)
     assert {value.dtype for value in fds.state_dict().values()} == {torch.float32}
-    exact = FDS(3, 8).double()
-    exact.update_running_stats(features.double(), y, 0)
-    for name, value in statistics(exact).items():
+    wide = exact(3, 8)
+    wide.update_running_stats(features.double(), y, 0)
+    for name, value in statistics(wide).items():
         torch.testing.assert_close(statistics(fds)[name].double(), value, rtol=1e-6, atol=1e-6)
     assert out.dtype == torch.bfloat16
-    close(out.double(), exact.smooth(features.double(), y, 1), rtol=0.01, atol=0.02)
+    close(out.double(), wide.smooth(features.double(), y, 1), rtol=0.01, atol=0.02)
 
 
 def test_half_precision_features_beyond_its_range_do_not_overflow_the_squares():
@@ -672,3 +682,179 @@ def test_one_bad_label_is_named_before_it_reaches_the_statistics(bins):
     fds = FDS(3, 8, bins=bins)
     with pytest.raises(ValueError, match=r"(?=.*labels)(?=.*1 of 20)(?=.*index 7)"):
         fds.observe(z, y)
+
+
+# the model's type, other units, and what own loops hand over
+
+
+CASTS = [lambda m: m.double(), lambda m: m.half(), lambda m: m.bfloat16(), lambda m: m.to(torch.float64)]
+
+
+@pytest.mark.parametrize("cast", CASTS)
+@pytest.mark.parametrize("steps", [10, 50])
+def test_labels_fall_into_the_bins_of_numpy_whatever_the_model_is_cast_to(cast, steps):
+    """Edges cast with the model put 6 of 10 labels into other bins in float64, and far more in half precision."""
+    bins = Bins.uniform(0, steps / 10, steps)
+    labels = torch.arange(steps).double() / 10
+    model = cast(torch.nn.Sequential(torch.nn.Linear(4, 4), FDS(4, bins=bins, ks=3)))
+    features = model[0](torch.randn(steps, 4, dtype=model[0].weight.dtype))
+    model[1].observe(features, labels)
+    model[1].finish_epoch(0)
+    assert bins.counts(labels).tolist() == [1] * steps
+    assert model[1].num_samples_tracked.tolist() == bins.counts(labels).tolist()
+    assert {buffer.dtype for buffer in model[1].buffers()} == {torch.float32}
+    assert model[0].weight.dtype == features.dtype != torch.float32
+    assert model[1].smooth(features, labels, 1).dtype == features.dtype
+
+
+def test_counts_and_variances_beyond_half_precision_are_kept_in_a_half_precision_model():
+    """As float16, counts stop at 65,504 and a standard deviation of 300 is an infinite variance."""
+    fds = FDS(1, 4, ks=3, momentum=None).half()
+    z = torch.randn(100_000, 1, generator=torch.Generator().manual_seed(0))
+    labels = torch.ones(100_000)
+    for epoch in range(4):
+        fds.update_running_stats((z + epoch).half(), labels, epoch)
+    assert fds.num_samples_tracked[1] == 400_000
+    close(fds.running_mean[1], [1.5], rtol=0.01, atol=0.01)
+    wide = FDS(1, 4, ks=3).half()
+    wide.update_running_stats((300 * z).half(), labels, 0)
+    close(wide.running_var[1], [300.0**2], rtol=0.02, atol=0)
+    assert wide.smooth((300 * z[:100]).half(), labels[:100], 1).isfinite().all()
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_statistics_read_from_a_half_precision_file_are_float32(assign):
+    fds, state = FDS(3, 8), {name: value.half() for name, value in trained().state_dict().items()}
+    fds.load_state_dict(state, assign=assign)
+    assert {buffer.dtype for buffer in fds.buffers()} == {torch.float32}
+
+
+def test_the_default_type_of_half_precision_makes_no_half_precision_statistics():
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float16)
+    try:
+        assert {buffer.dtype for buffer in FDS(3, 8).buffers()} == {torch.float32}
+    finally:
+        torch.set_default_dtype(before)
+
+
+def test_observations_begun_in_inference_mode_go_on_outside_of_it():
+    z, y = draw(40)
+    fds, plain = FDS(3, 8), FDS(3, 8)
+    with torch.inference_mode():
+        fds.observe(z[:20], y[:20])
+        fds.add_observed(fds.observed())
+    fds.observe(z[20:], y[20:])
+    fds.finish_epoch(0)
+    for part in (slice(20), slice(20), slice(20, 40)):
+        plain.observe(z[part], y[part])
+    plain.finish_epoch(0)
+    for name, value in statistics(plain).items():
+        torch.testing.assert_close(statistics(fds)[name], value)
+
+
+def test_buffers_written_through_data_count_at_once():
+    """As old code for moving averages of weights and helpers that broadcast do; no version of the buffer tells of it."""
+    fds, (z, y) = trained(), draw(30)
+    before = fds.smooth(z, y, 1)
+    fds.smoothed_mean_last_epoch.data += 1
+    torch.testing.assert_close(fds.smooth(z, y, 1), before + 1)
+    fds.smoothed_mean_last_epoch.data = fds.smoothed_mean_last_epoch.data + 1
+    torch.testing.assert_close(fds.smooth(z, y, 1), before + 2)
+
+
+def test_few_labels_are_calibrated_as_many_are():
+    """With fewer labels than rows only their rows are computed."""
+    z, y = draw(200, K=60)
+    fds = FDS(3, 60)
+    fds.update_running_stats(z, y, 0)
+    together = fds.smooth(z, y, 1)
+    apart = torch.cat([fds.smooth(part, labels, 1) for part, labels in zip(z.split(7), y.split(7))])
+    assert torch.equal(together, apart)
+
+
+def test_the_variance_of_a_bin_with_one_sample_is_unknown_to_the_smoothing_and_its_mean_is_not():
+    y = torch.tensor([0.0] * 50 + [1] * 50 + [2, 3, 4])
+    z = torch.randn(103, 8, generator=torch.Generator().manual_seed(0))
+    fds = FDS(8, bins=Bins.width(-0.5, 4.5, 1), ks=3, sigma=1)
+    fds.update_running_stats(z, y, 0)
+    a, b, _ = slow.kernel_window("gaussian", 3, 1)
+    var, mean = fds.running_var, fds.running_mean
+    close(fds.smoothed_var_last_epoch[1], (a * var[0] + b * var[1]) / (a + b))  # not averaged with bin 2's 0
+    close(fds.smoothed_mean_last_epoch[1], (a * mean[0] + b * mean[1] + a * mean[2]) / (2 * a + b))
+    assert fds.smoothed_var_last_epoch[1].mean() > 0.8 * var[1].mean()
+    assert torch.equal(fds.smooth(z, y, 1)[100:], z[100:])
+
+
+@pytest.mark.parametrize("momentum", [0.9, None])
+def test_a_variance_known_once_stays_and_is_taken_whole_when_first_known(momentum):
+    """Epochs with one and with many samples of a bin; the twin says the same."""
+    D, K, numbers = 2, 5, [1, 1, 6, 1, 4]
+    fds, twin = exact(D, K, ks=3, momentum=momentum), slow.FDS(D, K, window=slow.kernel_window("gaussian", 3, 2), momentum=momentum)
+    for epoch, n in enumerate(numbers):
+        z, y = draw(30, D, K - 1, seed=epoch, dtype=torch.float64)
+        y[y == 2] = 1
+        z, y = torch.cat([z, draw(n, D, K, seed=50 + epoch, dtype=torch.float64)[0]]), torch.cat([y, torch.full((n,), 2.0)])
+        before = fds.running_var[2].clone()
+        fds.update_running_stats(z, y, epoch)
+        twin.finish_epoch(z.tolist(), y.long().tolist(), epoch)
+        if epoch == 2:
+            close(fds.running_var[2], z[30:].var(0))
+        if epoch == 3:
+            assert torch.equal(fds.running_var[2], before)
+        close(fds.running_var, twin.var, rtol=1e-9, atol=1e-9)
+        close(fds.smoothed_var_last_epoch[:4], float64(twin.smoothed_var)[:4], rtol=1e-9, atol=1e-9)
+        close(fds.smoothed_mean_last_epoch[:4], float64(twin.smoothed_mean)[:4], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("bins", "labels", "said"),
+    [
+        (Bins.uniform(0, 500_000, 40), torch.randn(200), "100 % of the epoch's labels share one"),
+        (Bins.uniform(-0.5, 0.5, 10), 1000 * torch.randn(200), "lie outside the bins"),
+        (None, torch.rand(200), "100 % of the epoch's labels share one"),
+        (None, torch.randint(1990, 2020, (200,)), "100 % lie outside the bins"),
+    ],
+    ids=["z-scores", "dollars", "0 to 1", "years"],
+)
+def test_labels_in_another_unit_than_the_bins_are_warned_of_once(bins, labels, said, caplog):
+    fds = FDS(3, bins=bins)
+    for epoch in range(3):
+        fds.update_running_stats(torch.randn(200, 3), labels, epoch)
+    assert len(caplog.records) == 1
+    assert said in caplog.text
+    assert "same unit" in caplog.text
+
+
+def test_labels_that_fit_their_bins_are_not_warned_of(caplog):
+    for bins, labels in ((Bins.uniform(0, 8, 20), draw(200)[1]), (None, draw(200)[1]), (None, torch.tensor([0.0, 1] * 100))):
+        FDS(3, bins=bins).update_running_stats(torch.randn(200, 3), labels, 0)
+    rain = torch.tensor(np.where(np.arange(200) % 10 < 7, 0.0, np.arange(200) / 10))  # 70 % zeros
+    FDS(3, bins=Bins.uniform(0, 20, 20)).update_running_stats(torch.randn(200, 3), rain, 0)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("make", [np.array, list, lambda y: np.array(y)[:, None], lambda y: np.array(y, dtype=object)])
+def test_labels_may_be_arrays_or_lists(make):
+    z, y = draw(20)
+    fds, other = trained(), trained()
+    expected = fds.smooth(z, y, 1)
+    assert torch.equal(fds.smooth(z, make(y.tolist()), 1), expected)
+    other.update_running_stats(z, make(y.tolist()), 1)
+    fds.update_running_stats(z, y, 1)
+    assert torch.equal(fds.running_mean, other.running_mean)
+
+
+@pytest.mark.parametrize("call", ["smooth", "observe"])
+@pytest.mark.parametrize(
+    ("features", "labels", "named"),
+    [
+        (torch.zeros(3, 3), ["a", "b", "c"], "labels: expected numbers"),
+        (torch.zeros(3, 3), np.ma.masked_array([1.0, 2, 3], mask=[0, 1, 0]), "labels: 1 of 3 are masked, the first at index 1"),
+        (np.zeros((3, 3)), torch.zeros(3), "features: expected a torch tensor, found ndarray"),
+    ],
+)
+def test_what_is_no_tensor_of_features_or_no_numbers_is_named(call, features, labels, named):
+    fds = trained()
+    with pytest.raises(ValueError, match=named):
+        getattr(fds, call)(features, labels, *([1] if call == "smooth" else []))

@@ -6,33 +6,17 @@ eps, padding, strides, places of dropout, order) is pinned here, as a table and 
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from types import ModuleType
 
 import pytest
 import torch
-from commands import ROOT
+from commands import from_folder
 from slow import published_models as literal
 from torch import nn
 
 from imbalanced_regression import Regressor
 from imbalanced_regression.training import checkpoint
-
-
-def from_folder(folder: str, name: str) -> ModuleType:
-    """A benchmark folder's module; other folders have modules of the same names, so nothing of it stays registered."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(ROOT / folder))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(ROOT / folder))
-        for added in set(sys.modules) - before:
-            if str(getattr(sys.modules[added], "__file__", "")).startswith(str(ROOT / folder)):
-                del sys.modules[added]
-
 
 # -- the options -------------------------------------------------------------------------------------------------------
 
@@ -273,7 +257,8 @@ def test_the_pair_model_is_the_literal_one(highway_layers):
     torch.manual_seed(0)
     vectors = torch.randn(20, 6, dtype=torch.float64)
     vectors[0] = 0
-    encoder = models.PairEncoder(vectors, train_words=True, d_hid=4, highway_layers=highway_layers, dropout=0.3, dropout_embs=0.4)
+    drop = {"dropout": 0.3, "dropout_embs": 0.4}
+    encoder = models.PairEncoder(vectors, train_words=True, d_hid=4, highway_layers=highway_layers, **drop)
     model = Regressor(encoder, models.make_head(encoder.feature_dim)).double()
     lengths = torch.tensor([[3, 5], [1, 2], [4, 4]])
     tokens = torch.randint(1, 20, (3, 2, 5)).masked_fill(torch.arange(5) >= lengths[..., None], 0)

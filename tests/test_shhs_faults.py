@@ -85,14 +85,15 @@ assert not night["eeg"].any() and night["ecg"].std() > 0.3
 
 
 @pytest.mark.parametrize(("text", "words"), [
-    ("nsrrid,gh\n1,50\n", "row 2: expected nsrrid,gh,split"),
+    ("nsrrid,gh\n1,50\n", "shhs.csv: no column split; found: nsrrid, gh; run python preprocess_shhs.py"),
+    ("nsrrid,gh,split\n1,50\n", "shhs.csv: line 2 has 2 fields, not 3"),
     ("nsrrid,gh,split\n../1,50,train\n", "row 2: expected nsrrid,gh,split"),
     ("nsrrid,gh,split\n1,150,train\n", "row 2: the score 150 lies outside 0..100"),
     ("nsrrid,gh,split\n1,nan,train\n", "row 2: the score nan lies outside 0..100"),
     ("nsrrid,gh,split\n1,50,trian\n", "row 2: expected nsrrid,gh,split"),
     ("nsrrid,gh,split\n12345,50,train\n", "row 2: there is no"),
     ("nsrrid,gh,split\n", "no night in train"),
-    ("", "no night in train"),
+    ("", "no column nsrrid, gh, split; found: nothing"),
 ])
 def test_a_bad_table_is_named_with_its_line(tmp_path, text, words):
     (tmp_path / "shhs.csv").write_text(text)

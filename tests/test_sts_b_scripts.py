@@ -127,7 +127,7 @@ def test_a_bin_with_too_few_pairs_is_named_with_the_way_out(glue, tmp_path):
         ("0\tg\tf\ty\to\tn\tn\ta\tb\thigh", "score 'high'"),
         ("0\tg\tf\ty\to\tn\tn\ta\tb\t5.2", "score '5.2'"),
         ("0\tg\tf\ty\to\tn\tn\ta\tb\tnan", "score 'nan'"),
-        ("0\tg\tf\ty\to\tn\tn\t\udcff\tb\t1", "not UTF-8"),
+        ("0\tg\tf\ty\to\tn\tn\ta\tb\t1,5", "score '1,5', expected a number from 0 to 5"),
     ],
 )
 def test_a_malformed_line_is_named_by_file_and_number(glue, tmp_path, line, problem):

@@ -102,7 +102,7 @@ def resized_cache(paths: Sequence[str], size: int, folder: str | Path, *, worker
     Raises BadImage with the path of an image that cannot be read, OSError where the disk is full.
     """
     folder = Path(folder)
-    stamp = hashlib.sha256(b"1")  # bump the number when the pixels that load_face makes change
+    stamp = hashlib.sha256(b"2")  # bump the number when the pixels that load_face makes change
     for path in paths:
         try:
             stat = os.stat(path)

@@ -7,15 +7,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..images import BadImage
+from ..images import BadImage, as_shown
 
 
 def load_face(path: str | Path, size: int) -> Tensor:
-    """An image file -> (3, size, size) uint8, RGB, resized bilinearly (antialiased) whatever its proportions.
+    """An image file -> (3, size, size) uint8, RGB `as_shown`, resized bilinearly (antialiased) whatever its proportions.
 
     The same pixels as Pillow's `convert("RGB").resize(...)` to within 2 of 255, except JPEGs at least twice as large as
     `size` on both sides: those are decoded at 1/2, 1/4 or 1/8 (`draft`), which skips most of the inverse DCT.
-    Raises BadImage (a ValueError) with the path: missing, no image, truncated, or above Pillow's limit of pixels.
+    Raises BadImage (a ValueError) with the path: missing, no image, truncated, above Pillow's limit of pixels, or of a mode
+    without one meaning.
     """
     from PIL import Image
 
@@ -25,7 +26,7 @@ def load_face(path: str | Path, size: int) -> Tensor:
                 raise ValueError(f"{image.width}x{image.height} pixels, above the limit of {Image.MAX_IMAGE_PIXELS}")
             image.draft("RGB", (size, size))  # nothing happens for other formats or smaller images
             image.load()
-            rgb = image if image.mode == "RGB" else image.convert("RGB")  # convert() copies even an RGB image
+            rgb = as_shown(image)
             (width, height), content = rgb.size, bytearray(rgb.tobytes())
         # (H, W, 3) seen as (1, 3, H, W): torch resizes this layout with SIMD, several times faster than Pillow
         pixels = torch.frombuffer(content, dtype=torch.uint8).view(1, height, width, 3).permute(0, 3, 1, 2)

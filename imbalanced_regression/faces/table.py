@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..files import read_columns
+
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
@@ -62,7 +64,7 @@ def read_age_csv(
         raise FileNotFoundError(f"{csv_path} is missing{advice}")
     if not data_dir.is_dir():
         raise FileNotFoundError(f"the image folder {data_dir} is missing{advice}")
-    lines, rows = _rows(csv_path, ("age", "path", "split"))
+    lines, rows = read_columns(csv_path, ("age", "path", "split"))
     ages = np.empty(len(rows))
     for i, (age, path, split) in enumerate(rows):
         where = f"{csv_path}, line {lines[i]}"
@@ -88,29 +90,6 @@ def read_age_csv(
             what = f"all {len(mine)} images of the split {name} are missing or damaged" if len(mine) else ""
             raise ValueError(f"{csv_path}: {what or f'no row belongs to the split {name}'}{advice}")
     return splits
-
-
-def _rows(path: Path, columns: Sequence[str]) -> tuple[list[int], list[list[str]]]:
-    """The line numbers of a csv's rows, and of each row the fields named `columns`. Blank lines are left out."""
-    lines, rows = [], []
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            missing = [name for name in columns if name not in header]
-            if missing:
-                raise ValueError(f"no column {', '.join(missing)}; found: {', '.join(header) or 'nothing'}")
-            places = [header.index(name) for name in columns]
-            for row in reader:
-                if not row:
-                    continue
-                if len(row) != len(header):
-                    raise ValueError(f"line {reader.line_num} has {len(row)} fields, not {len(header)}")
-                lines.append(reader.line_num)
-                rows.append([row[i] for i in places])
-    except (csv.Error, ValueError) as error:  # UnicodeDecodeError is a ValueError too
-        raise ValueError(f"{path}: {error}") from error
-    return lines, rows
 
 
 def _age(text: str, where: str) -> float:
@@ -217,7 +196,7 @@ def preprocess(metas: Sequence[str | Path], target: str | Path, *, cap: int, see
     for meta in map(Path, metas):
         if not meta.is_file():
             raise FileNotFoundError(f"{meta} is missing; run the create script first")
-        for line, (age, path) in zip(*_rows(meta, ("age", "path"))):
+        for line, (age, path) in zip(*read_columns(meta, ("age", "path"))):
             years = _age(age, f"{meta}, line {line}")
             if years != int(years):
                 raise ValueError(f"{meta}, line {line}: age is {age!r}, not a whole number of years")
@@ -231,7 +210,7 @@ def plot_splits(csv_path: str | Path, png: str | Path, title: str) -> None:
     """Bars of the number of images per age, one panel per split, as a PNG."""
     from matplotlib.figure import Figure  # not pyplot: no window system, no global state
 
-    _, rows = _rows(Path(csv_path), ("age", "split"))
+    _, rows = read_columns(csv_path, ("age", "split"))
     ages = np.array([float(age) for age, _ in rows]).astype(int)
     splits = np.array([split for _, split in rows])
     figure = Figure(figsize=(8, 7), layout="constrained")

@@ -9,17 +9,23 @@ An epoch: `smooth(features, labels, epoch)` on every training batch, then the ra
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..bins import Bins, check_bins
+from ..bins import Bins, as_array, check_bins
+from .own_types import OwnTypes
 from .windows import get_lds_kernel_window
 
+logger = logging.getLogger(__name__)
+
 _CHUNK_ELEMENTS = 1 << 19  # features taken at a time: bounds the extra memory (4 MiB a copy) and stays in the cache
+_NEARLY_ALL = 0.9  # of an epoch's labels in one row, or outside the bins: labels and bins are hardly of one unit
 
 
-class FDS(nn.Module):
+class FDS(OwnTypes):
     """Calibrates training features per target bin; at evaluation it is the identity.
 
     Args:
@@ -37,8 +43,9 @@ class FDS(nn.Module):
     Raises:
         ValueError: an argument out of range, with its name and value.
 
-    Buffers (the published names and shapes): `epoch` (1,), `num_samples_tracked` (K,), and (K, D) float32
-    `running_mean`, `running_var`, their values the last epoch used, `*_last_epoch`, and `smoothed_*_last_epoch`.
+    Buffers (the published names and shapes): `epoch` (1,), `num_samples_tracked` (K,), and (K, D)
+    `running_mean`, `running_var`, their values the last epoch used, `*_last_epoch`, and `smoothed_*_last_epoch`. They
+    are float32 (float64 where that is torch's default type) and stay so in a model cast to another type.
     """
 
     epoch: Tensor
@@ -88,18 +95,20 @@ class FDS(nn.Module):
         self.bins = bins
         self.kernel, self.ks, self.sigma = kernel, ks, sigma
 
-        self.register_buffer("epoch", torch.full((1,), float(start_update)))
+        dtype = torch.promote_types(torch.get_default_dtype(), torch.float32)  # a default of half precision is too narrow
+        self.register_buffer("epoch", torch.full((1,), float(start_update), dtype=dtype))
         for when in ("running_{}", "running_{}_last_epoch", "smoothed_{}_last_epoch"):
-            self.register_buffer(when.format("mean"), torch.zeros(rows, feature_dim))
-            self.register_buffer(when.format("var"), torch.ones(rows, feature_dim))
-        self.register_buffer("num_samples_tracked", torch.zeros(rows))
+            self.register_buffer(when.format("mean"), torch.zeros(rows, feature_dim, dtype=dtype))
+            self.register_buffer(when.format("var"), torch.ones(rows, feature_dim, dtype=dtype))
+        self.register_buffer("num_samples_tracked", torch.zeros(rows, dtype=dtype))
 
         edges = None if bins is None else torch.tensor(np.array(bins.compared_edges))
         self.register_buffer("_edges", edges, persistent=False)
         self._window = (window / window.sum()).tolist()
         # The sums of the running epoch. Not buffers: DistributedDataParallel would overwrite every rank's with rank 0's.
         self._sums: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
-        self._cached: tuple[list, Tensor] | None = None
+        self._outside: Tensor | None = None  # how many of the epoch's labels lie outside the bins
+        self._warned = False
 
     def extra_repr(self) -> str:
         return (
@@ -117,7 +126,8 @@ class FDS(nn.Module):
 
         Args:
             features: (B, D), or dense (B, D, H, W); any floating type, which the result keeps.
-            labels: (B,) or (B, 1), for dense features (B, H, W) or (B, 1, H, W); finite, in the unit of the bins.
+            labels: (B,) or (B, 1), for dense features (B, H, W) or (B, 1, H, W); finite, in the unit of the bins. A
+                tensor, an array or a list.
             epoch: the running epoch, counted from 0.
 
         Returns:
@@ -126,43 +136,47 @@ class FDS(nn.Module):
         if not self.training or epoch < self.start_smooth:
             return features
         rows = self._rows(features, labels)
-        # of its own for each element, so that what follows can work in place; detached: no history of views
-        minus_mean, scale, smoothed_mean = (
-            nn.functional.embedding(rows, part).movedim(-1, 1).detach() for part in self._table()
-        )
+        dtype = torch.promote_types(features.dtype, self.running_mean.dtype)  # a float64 model is calibrated in float64
+        minus_mean, scale, smoothed_mean = (part.movedim(-1, 1).to(dtype) for part in self._calibration(rows))
         # not folded into z * scale + shift: with a large mean and a small variance that loses all digits in float32
         return smoothed_mean.addcmul_(minus_mean.add_(features), scale).to(features.dtype)
 
-    def _table(self) -> Tensor:
-        """-mu, scale and mu~ of every row, (3, K, D), so that a step costs a look-up whatever K is.
+    def _calibration(self, rows: Tensor) -> list[Tensor]:
+        """-mu, scale and mu~ for each label's row: rows (B, ...) -> three new (B, ..., D); 0, 1 and 0 for the identity.
 
-        0, 1 and 0 where the calibration is the identity. Made anew when a buffer it is made from has changed since.
+        Computed from the buffers as they are, whoever wrote them, for the K rows or the B labels, whichever are fewer:
+        a step costs a look-up and never more than a few operations per feature, and nothing can be out of date.
         """
-        buffers = (
+        statistics = [
             self.running_mean_last_epoch, self.running_var_last_epoch,
-            self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch, self.num_samples_tracked,
-        )
-        if torch.compiler.is_compiling():  # fused into the step there
-            return self._calibration(*buffers)
-        made_from = [(buffer.data_ptr(), buffer._version) for buffer in buffers]
-        if self._cached is None or self._cached[0] != made_from:
-            self._cached = (made_from, self._calibration(*buffers))
-        return self._cached[1]
-
-    def _calibration(self, mean, var, smoothed_mean, smoothed_var, tracked) -> Tensor:
-        moves = (tracked[:, None] > 0) & (var > 0) & (smoothed_var >= 0)
+            self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch, self.num_samples_tracked[:, None],
+        ]
+        few = rows.numel() < len(self.num_samples_tracked)
+        if few:
+            statistics = [nn.functional.embedding(rows, part) for part in statistics]
+        mean, var, smoothed_mean, smoothed_var, tracked = statistics
+        moves = (tracked > 0) & (var > 0) & (smoothed_var >= 0)
         scale = (smoothed_var / var).clamp(*self.clip).sqrt()
-        return torch.stack([torch.where(moves, -mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0)])
+        table = [torch.where(moves, -mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0)]
+        return table if few else [nn.functional.embedding(rows, part) for part in table]
 
-    def _rows(self, features: Tensor, labels: Tensor) -> Tensor:
-        """The statistics row of each label: (B,), or (B, H, W) for dense features, int64."""
+    def _checked(self, features: Tensor, labels) -> Tensor:
+        """The labels as a tensor beside the features: (B,), or (B, H, W) for dense features."""
+        if not isinstance(features, Tensor):
+            raise ValueError(f"features: expected a torch tensor, found {type(features).__name__}; torch.as_tensor makes one")
+        if not isinstance(labels, Tensor):
+            labels = torch.from_numpy(np.ascontiguousarray(as_array(labels, "labels")))
         if features.dim() not in (2, 4) or features.shape[1] != self.feature_dim:
             expected = f"(B, {self.feature_dim}) or (B, {self.feature_dim}, H, W)"
             raise ValueError(f"features: expected shape {expected}, found {tuple(features.shape)}")
         shape = (len(features), *features.shape[2:])
         if labels.shape != shape and labels.shape != (shape[0], 1, *shape[1:]):
             raise ValueError(f"labels: shape {tuple(labels.shape)} does not fit features of shape {tuple(features.shape)}")
-        labels = labels.detach().to(features.device).reshape(shape)
+        return labels.detach().to(features.device).reshape(shape)
+
+    def _rows(self, features: Tensor, labels) -> Tensor:
+        """The statistics row of each label: (B,), or (B, H, W) for dense features, int64."""
+        labels = self._checked(features, labels)
         if self._edges is None:
             index = labels.long()
         else:
@@ -171,6 +185,7 @@ class FDS(nn.Module):
 
     # -- the statistics ------------------------------------------------------------------------------------------------
 
+    @torch.inference_mode(False)  # sums begun in inference mode could not be added to outside of it
     @torch.no_grad()
     def observe(self, features: Tensor, labels: Tensor) -> None:
         """Add raw (not smoothed) features to the running epoch's statistics. Shapes as for `smooth`; any batch size.
@@ -181,13 +196,16 @@ class FDS(nn.Module):
         Raises:
             ValueError: shapes that do not fit; NaN or infinite labels, with how many there are and where the first is.
         """
-        rows = self._rows(features, labels).reshape(-1)
-        bad = ~labels.detach().isfinite().reshape(-1)
+        labels = self._checked(features, labels)
+        rows, labels = self._rows(features, labels).reshape(-1), labels.reshape(-1)
+        bad = ~labels.isfinite()
         if bad.any():
             where = int(bad.nonzero()[0])
             raise ValueError(f"labels: {int(bad.sum())} of {len(bad)} are NaN or infinite, the first at index {where}")
         x = features.detach().movedim(1, -1).reshape(-1, self.feature_dim)
         self._sums = count, reference, total, squares = self._sums or self._zero_sums(x.device)
+        outside = self._are_outside(labels).sum()
+        self._outside = outside if self._outside is None else self._outside + outside
         step = max(1, _CHUNK_ELEMENTS // self.feature_dim)
         order = rows.argsort() if len(rows) > step else None  # bin by bin, many bins stay in the cache as well as few
         for start in range(0, len(rows), step):
@@ -204,10 +222,17 @@ class FDS(nn.Module):
             total.index_add_(0, at, distance)
             squares.index_add_(0, at, distance.square_())
 
+    def _are_outside(self, labels: Tensor) -> Tensor:
+        if self._edges is None:
+            return (labels < 0) | (labels >= self.bucket_num)
+        labels = labels.to(self._edges.dtype)
+        return (labels < self._edges[0]) | (labels > self._edges[-1])
+
     def observed(self) -> list[Tensor]:
         """What `observe` has summed up since the last `finish_epoch`, on the CPU; for a checkpoint within an epoch."""
         return [part.cpu().clone() for part in self._sums or ()]
 
+    @torch.inference_mode(False)
     @torch.no_grad()
     def add_observed(self, sums: list[Tensor]) -> None:
         """Add what `observed` gave, here or in another process, to the running epoch's statistics.
@@ -242,10 +267,15 @@ class FDS(nn.Module):
         running statistics of one epoch with smoothed ones of the epoch before). With torch.distributed initialised,
         every rank must call it; the observations of all ranks are merged, and all end with the same statistics.
 
+        A bin with one sample in the epoch has a mean but no variance: its old variance stays, and where there is none it
+        is 0, which the smoothing takes as unknown. A warning is logged once when nearly all labels share a row or lie
+        outside the bins.
+
         Raises:
             ValueError: nothing was observed, or a feature was NaN or infinite (with the bin).
         """
         count, mean, m2 = self._merged_over_ranks()
+        outside, self._outside = self._outside, None
         self._sums = None
         if epoch < self.start_update:
             return
@@ -255,18 +285,45 @@ class FDS(nn.Module):
         if not finite.all():
             bad = int((~finite).nonzero()[0]) + self.bucket_start
             raise ValueError(f"features: NaN or infinite in bin {bad} of epoch {epoch}; a lower learning rate may help")
+        self._warn_of_another_unit(count[:, 0], outside)
         var = m2 / torch.where(count > 1, count - 1, 1)  # unbiased; 0 from a single sample
-        seen_before = self.num_samples_tracked[:, None] > 0
+        seen, varied = self._known()
         self.num_samples_tracked += count[:, 0].to(self.num_samples_tracked)
         if self.momentum is None:
             keep = 1 - count / self.num_samples_tracked[:, None].to(count).clamp(min=1)
         else:
             keep = torch.full_like(count, self.momentum)
-        keep = torch.where(seen_before & (epoch > self.start_update), keep, 0.0)
-        keep = torch.where(count > 0, keep, 1.0)
-        for running, new in ((self.running_mean, mean), (self.running_var, var)):
-            running.copy_(new.lerp_(running.to(new.dtype), keep))
+        later = epoch > self.start_update
+        keep_mean = torch.where(count > 0, torch.where(seen & later, keep, 0.0), 1.0)
+        keep_var = torch.where(varied & later, torch.where(count > 1, keep, 1.0), 0.0)
+        keep_var = torch.where(count > 0, keep_var, 1.0)
+        for running, new, kept in ((self.running_mean, mean, keep_mean), (self.running_var, var, keep_var)):
+            running.copy_(new.lerp_(running.to(new.dtype), kept))
         self._publish(epoch)
+
+    def _known(self) -> tuple[Tensor, Tensor]:
+        """Which rows have a mean, and which a variance, (K, 1) each: one sample, or only equal ones, have none."""
+        seen = self.num_samples_tracked[:, None] > 0
+        return seen, seen & (self.running_var > 0).any(dim=1, keepdim=True)
+
+    def _warn_of_another_unit(self, count: Tensor, outside: Tensor | None) -> None:
+        rows, total = len(count), count.sum()
+        if self._warned or rows < 2:
+            return
+        fullest = count.max() / total
+        # after a resume within the epoch, those outside are known for its rest only
+        beyond = outside / total if outside is not None else torch.zeros(())
+        if max(fullest, beyond) < _NEARLY_ALL:
+            return
+        self._warned = True
+        found = f"{100 * fullest:.0f} % of the epoch's labels share one of the {rows} rows"
+        if beyond > 0:
+            found += f" and {100 * min(1.0, float(beyond)):.0f} % lie outside the bins"
+        logger.warning(
+            "FDS: %s (%s), so there is little to smooth. Are labels and bins in the same unit? Give observe and smooth the "
+            "labels themselves, not standardised ones, and FDS bins made from them, such as bins=Bins.auto(labels)",
+            found, self.bins or f"whole labels {self.bucket_start} to {self.bucket_num - 1}",
+        )
 
     def _merged_over_ranks(self) -> tuple[Tensor, Tensor, Tensor]:
         """Count (K, 1), mean and sum of squared deviations (K, D) of the epoch, over all ranks."""
@@ -290,12 +347,12 @@ class FDS(nn.Module):
     def _publish(self, epoch: int) -> None:
         """The running statistics become those `smooth` uses, together with their smoothed values."""
         self.epoch.fill_(epoch)
-        known = self.num_samples_tracked[:, None] > 0
+        seen, varied = self._known()
         self.running_mean_last_epoch.copy_(self.running_mean)
         self.running_var_last_epoch.copy_(self.running_var)
-        if known.any():
-            self.smoothed_mean_last_epoch.copy_(self._smooth_over_bins(self.running_mean, known))
-            self.smoothed_var_last_epoch.copy_(self._smooth_over_bins(self.running_var, known))
+        if seen.any():
+            self.smoothed_mean_last_epoch.copy_(self._smooth_over_bins(self.running_mean, seen))
+            self.smoothed_var_last_epoch.copy_(self._smooth_over_bins(self.running_var, varied))
 
     def _smooth_over_bins(self, statistics: Tensor, known: Tensor) -> Tensor:
         """Window average over the bins (K, D), mirrored at the ends (edge bin not repeated); unknown bins weigh nothing."""

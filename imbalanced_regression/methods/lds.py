@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.ndimage import convolve1d
 
-from ..bins import Bins, as_labels, check_bins
+from ..bins import Bins, as_array, as_labels, check_bins
 from .windows import get_lds_kernel_window
 
 # what a count becomes before the smoothing; the weight is one over the smoothed value
@@ -54,7 +54,7 @@ def effective_density(
     Raises:
         ValueError: an unknown option, counts that are negative, not finite or all zero, or LDS without a re-weighting.
     """
-    counts = np.asarray(counts)
+    counts = as_array(counts, "counts")
     if counts.ndim != 1 or counts.size == 0 or counts.dtype.kind not in "fiu":
         raise ValueError(f"counts: expected (K,) numbers, found shape {counts.shape} of {counts.dtype}")
     if not np.isfinite(counts).all() or (counts < 0).any() or not (counts > 0).any():
@@ -257,9 +257,7 @@ def lds_weights_joint(
 
 def _columns(labels) -> list[np.ndarray]:
     """Labels (N, M) as M checked arrays (N,)."""
-    if hasattr(labels, "detach"):
-        labels = labels.detach().cpu().double()
-    array = np.asarray(labels)
+    array = as_array(labels, "labels", batch_dim=2)
     if array.ndim != 2 or array.shape[1] == 0:
         raise ValueError(f"labels: expected shape (N, M), found {array.shape}; lds_weights takes (N,)")
     return [as_labels(column, f"labels[:, {m}]") for m, column in enumerate(array.T)]

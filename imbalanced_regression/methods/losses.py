@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..bins import as_array
+
 
 def weighted_mse_loss(inputs: Tensor, targets, weights=None) -> Tensor:
     """Mean of w e^2.
@@ -69,7 +71,7 @@ def align(values, inputs: Tensor, name: str) -> Tensor:
     Raises ValueError for every other shape.
     """
     if not isinstance(values, Tensor):
-        values = torch.from_numpy(np.asarray(values, dtype=np.float64))
+        values = torch.from_numpy(as_array(values, name).astype(np.float64))
     values = values.to(device=inputs.device, dtype=inputs.dtype)
     if values.dim() == 0 or values.shape == inputs.shape:
         return values

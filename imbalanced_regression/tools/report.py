@@ -41,6 +41,7 @@ def write(
     train_counts=None,
     table_csv: str | None = None,
     examples: Sequence[Example] = (),
+    predictions: str = "",
 ) -> None:
     """Log the test table, and write the files of a run into `folder` (None: only the table).
 
@@ -52,10 +53,17 @@ def write(
         title: of the figure; the run's name.
         train_counts: (K,) training labels per bin, where they are too many to pass: pixels.
         table_csv: the text of predictions.csv instead of a line per prediction, e.g. from `images_csv`.
+        predictions: a file that the text of predictions.csv is written to as well, whether there is a `folder` or not.
         examples: for dense labels, image (H, W, 3) in 0..1, true and predicted labels (H, W) of some test images.
     """
     for line in table(result["test"]).splitlines():
         logger.info("test  %s", line)
+    if table_csv is None and (folder is not None or predictions):
+        preds, labels, _, *spread = (np.ravel(array).astype(np.float64) for array in result["predictions"]["test"])
+        table_csv = predictions_csv(preds, labels, bins, np.asarray(shots), *spread)
+    if predictions:
+        write_whole(Path(predictions), table_csv or "")
+        logger.info("written: %s", predictions)
     if folder is None:
         return
     counts = bins.counts(train_labels) if train_counts is None else np.asarray(train_counts)
@@ -63,10 +71,7 @@ def write(
         name: {**result[name], "per_bin": {"train_count": counts, **result[name]["per_bin"]}} for name in ("val", "test")
     }
     write_whole(folder / "metrics.json", to_json({"best_epoch": result["best_epoch"], **metrics}))
-    if table_csv is None:
-        preds, labels, _, *spread = (np.ravel(array).astype(np.float64) for array in result["predictions"]["test"])
-        table_csv = predictions_csv(preds, labels, bins, np.asarray(shots), *spread)
-    write_whole(folder / "predictions.csv", table_csv)
+    write_whole(folder / "predictions.csv", table_csv or "")
     density = effective_density(counts, **window)
     write_whole(folder / "report.png", figure(result["test"], counts, density, bins, label, title, examples))
     logger.info("written: %s", ", ".join(str(folder / name) for name in ("metrics.json", "predictions.csv", "report.png")))

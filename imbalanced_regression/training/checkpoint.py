@@ -53,7 +53,10 @@ def load(path: str | Path, flag: str = "--resume") -> dict:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
-            raise ValueError(f"{flag}: {path} holds more than tensors and plain values and is not loaded") from None
+            raise ValueError(
+                f"{flag}: {path} holds more than tensors and plain values and is not loaded, as it could run code; where you "
+                'trust it, save its tensors again: torch.save({"state_dict": model.state_dict()}, PATH)'
+            ) from None
         raise ValueError(f"{flag}: {path} is truncated or no checkpoint") from None
     # what reading a broken file can end in
     except (RuntimeError, OSError, EOFError, LookupError, ValueError, AttributeError, TypeError, zipfile.BadZipFile):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..interrupt import Interrupted, Listener
 from . import checkpoint
+from .checks import check_batches
 from .evaluation import Measure
 from .loaders import Feed, Splits
 from .log import SHOWN, Events, progress
@@ -67,6 +68,8 @@ def run(
         Interrupted: SIGTERM or SIGINT, once the step at hand is saved; `resume` goes on from there.
     """
     runtime, folder = runtime or Runtime(), Path(folder)
+    if not plan.evaluate:
+        check_batches(model, splits, objective, plan, runtime)
     chosen_on = f"{'test' if splits.val is splits.test else 'val'} {select}"
     training = begin(
         model, objective, plan, runtime, folder, renames=renames, settings=plan.settings() if settings is None else settings,

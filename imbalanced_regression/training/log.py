@@ -70,7 +70,8 @@ def progress(iterable, total: int, title: str, runtime: Runtime):
     """`iterable` with a progress bar, on a terminal and in the main process only."""
     from tqdm import tqdm
 
-    return tqdm(iterable, total=total, desc=title, leave=False, disable=not (runtime.is_main and sys.stderr.isatty()))
+    shown = runtime.is_main and sys.stderr is not None and sys.stderr.isatty()
+    return tqdm(iterable, total=total, desc=title, leave=False, disable=not shown)
 
 
 class Events:

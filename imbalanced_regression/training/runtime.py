@@ -9,7 +9,9 @@ from __future__ import annotations
 import inspect
 import logging
 import os
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,6 +24,8 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from ..interrupt import handled
+
 logger = logging.getLogger(__name__)
 
 _FORMAT = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S")
@@ -30,6 +34,7 @@ _SYNC = "forward_sync_buffers"  # its name since torch 2.14
 _NO_BROADCAST: dict[str, Any] = {
     _SYNC if _SYNC in inspect.signature(DistributedDataParallel).parameters else "broadcast_buffers": False
 }
+_PATIENCE = 5.0  # seconds of waiting for other processes before a line says so
 AMP = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -179,7 +184,8 @@ def start(device: str | None = None, amp: str = "none", *, compile: bool = False
         amp: "none", "bf16" or "fp16".
 
     Raises:
-        ValueError: a device that is not there, more processes than GPUs, or what DataParallel cannot do.
+        ValueError: a device that is not there, more processes than GPUs, what DataParallel cannot do, or RANK and
+            WORLD_SIZE without the LOCAL_RANK that torchrun sets.
     """
     if amp not in AMP:
         raise ValueError(f"--amp: expected one of {', '.join(AMP)}, found {amp!r}")
@@ -195,6 +201,11 @@ def start(device: str | None = None, amp: str = "none", *, compile: bool = False
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("--device: mps was asked for, but is not available here; pass --device cpu")
     if not {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys():
+        if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+            raise ValueError(
+                f"RANK, WORLD_SIZE: the environment says process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}, but not "
+                "LOCAL_RANK, so each would train alone; start train.py by torchrun, or unset RANK and WORLD_SIZE"
+            )
         if chosen == torch.device("cuda") and gpus > 1:
             # torch: its threads take autocast's default type, and its replicas the compiled call of the first model
             for flag, found in (("--amp bf16", amp == "bf16"), ("--compile", compile)):
@@ -223,10 +234,33 @@ def _join(backend: str, timeout: timedelta) -> None:
     torchrun keeps one store for all its restarts, so that a process can read there the address of one that is dead. On
     one node the number of restarts keeps them apart; the agents of several count theirs each for itself.
     """
-    store, rank, world = next(rendezvous("env://", timeout=timeout))
-    if os.environ.get("LOCAL_WORLD_SIZE") == str(world):
-        store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
+    # torch waits in C++, where no handler of Python's is called: until all are there signals act as the system has it
+    with _said_after(_PATIENCE, _waiting), handled(signal.SIG_DFL):
+        store, rank, world = next(rendezvous("env://", timeout=timeout))
+        if os.environ.get("LOCAL_WORLD_SIZE") == str(world):
+            store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
+
+
+def _waiting() -> str:
+    rank, world, address, port = (os.environ.get(name, "?") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"))
+    others = f"{int(world) - 1} other processes" if world.isdigit() else "other processes"
+    return (
+        f"rank {rank} is waiting for {others} at {address}:{port}, as RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT say; "
+        "start them, or unset these variables to train alone"
+    )
+
+
+@contextmanager
+def _said_after(seconds: float, line: Callable[[], str]) -> Iterator[None]:
+    """Warn with a line when what is within takes longer."""
+    timer = threading.Timer(seconds, lambda: logger.warning("%s", line()))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def stop() -> None:

@@ -330,7 +330,10 @@ def resume_path(plan: Plan, folder: Path) -> Path | None:
         return Path(plan.resume)
     own = folder / (checkpoint.BEST if plan.evaluate else checkpoint.LAST)
     if not own.is_file() and not plan.evaluate:
-        logger.info("--resume: no checkpoint in %s yet, so training starts from the beginning", folder)
+        logger.info(
+            "--resume: no checkpoint in %s yet, so training starts from the beginning; to go on from another folder's, as "
+            "after a change of flags that are in its name, pass --resume PATH", folder,
+        )
         return None
     return own
 

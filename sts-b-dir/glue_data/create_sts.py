@@ -24,6 +24,7 @@ import numpy as np
 
 from imbalanced_regression.cli import ArgumentParser, guard
 from imbalanced_regression.download import download
+from imbalanced_regression.files import decode
 
 HERE = Path(__file__).resolve().parent
 PUBLISHED = {  # file -> sha256
@@ -44,13 +45,9 @@ BINS, WIDTH = 20, 0.25
 
 def read_rows(name: str, content: bytes) -> list[list[str]]:
     """The rows of a tsv as lists of 10 strings. Quotation marks are text; only a line feed ends a line."""
-    lines = content.removesuffix(b"\n").split(b"\n")
     rows = []
-    for number, raw in enumerate(lines, 1):
-        try:
-            row = raw.decode("utf-8").removesuffix("\r").split("\t")
-        except UnicodeDecodeError:
-            raise ValueError(f"{name}, line {number}: not UTF-8 text") from None
+    for number, line in enumerate(decode(content, name).removesuffix("\n").split("\n"), 1):
+        row = line.split("\t")
         if number == 1:
             if row != HEADER:
                 raise ValueError(f"{name}, line 1: the header is {row}, expected {HEADER}")

@@ -239,7 +239,7 @@ class FDS:
         self.window = [value / sum(window) for value in window]
         self.count, self.momentum, self.clip = count, momentum, clip
         self.start_update, self.start_smooth = start_update, start_smooth
-        self.seen = [0] * count
+        self.seen, self.varied = [0] * count, [False] * count  # a bin of one sample has a mean and no variance
         self.mean, self.var = [[0.0] * dim for _ in range(count)], [[1.0] * dim for _ in range(count)]
         self.smoothed_mean, self.smoothed_var = self.mean, self.var
 
@@ -257,12 +257,19 @@ class FDS:
                 keep = self.seen[b] / (self.seen[b] + n)
             else:
                 keep = self.momentum
+            if not self.varied[b] or epoch == self.start_update:
+                keep_var = 0.0  # no variance is known yet: the epoch's is taken whole, 0 from one sample
+            elif n == 1:
+                keep_var = 1.0  # one sample says nothing of the variance
+            else:
+                keep_var = keep
             self.seen[b] += n
             for d in range(len(means[b])):
                 self.mean[b][d] = (1 - keep) * means[b][d] + keep * self.mean[b][d]
-                self.var[b][d] = (1 - keep) * variances[b][d] + keep * self.var[b][d]
+                self.var[b][d] = (1 - keep_var) * variances[b][d] + keep_var * self.var[b][d]
+            self.varied[b] = any(self.var[b])
         self.smoothed_mean = smooth_over_bins(self.mean, self.seen, self.window)
-        self.smoothed_var = smooth_over_bins(self.var, self.seen, self.window)
+        self.smoothed_var = smooth_over_bins(self.var, self.varied, self.window)
 
     def smooth(self, features, rows, epoch):
         out = []

@@ -1,0 +1,144 @@
+"""Rank-N-Contrast: features learnt before the regressor, so that they lie along the label.
+
+The one idea: for an anchor and a partner, every row at least as far in label as the partner is a negative, so the
+distances of features come to rank as the distances of labels do. A linear head is fitted to the frozen features after.
+Source: "Rank-N-Contrast: Learning Continuous Representations for Regression" (Zha, Cao, Son, Yang, Katabi; NeurIPS
+2023, section 3).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .rows import feature_rows, label_rows
+
+
+def rank_n_contrast(features: Tensor, targets: Tensor, temperature: float = 2.0) -> Tensor:
+    """Mean over ordered pairs i != j of |v_i - v_j| / tau + log sum exp(-|v_i - v_k| / tau), a scalar of at least 0.
+
+    The sum runs over the k != i whose label is at least as far from y_i as y_j is; j itself and all ties are among them.
+    Label distances that differ by no more than the rounding of the labels count as ties. O(N^2 log N) time, O(N^2)
+    memory, in float32 or float64; the log-sum-exp is a true one, so features of any size give a finite loss.
+
+    Args:
+        features: (N, D), raw: N = 2B rows of two views of B samples, or any N >= 2 rows.
+        targets: (N,) or (N, 1), in the unit of the label, not normalised: equal label distances must be equal. B labels
+            for 2B rows are the labels of both views, which lie one after the other.
+        temperature: tau, above 0, in the unit of a distance of features.
+
+    Raises:
+        ValueError: a temperature out of range, fewer than two rows, shapes that do not fit; NaN or infinite features or
+            targets, on the CPU.
+    """
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature: expected a finite number above 0, for example 2, found {temperature}")
+    features = feature_rows(features, "rank_n_contrast")
+    count = len(features)
+    if count < 2:
+        raise ValueError("rank_n_contrast: features: expected at least two rows, found 1; pass both views of a sample")
+    if targets.dim() in (1, 2) and 2 * len(targets) == count:
+        targets = torch.cat([targets, targets])
+    labels = label_rows(targets, count, "rank_n_contrast").detach()
+    with torch.autocast(features.device.type, enabled=False):
+        logits = _without_diagonal(_Distances.apply(features)) / -temperature
+        apart = _without_diagonal((labels[:, None] - labels).abs())
+        apart, order = apart.sort(dim=1, descending=True)
+        last = _last_of_tie(apart, _rounding(labels))
+        return (_RankedLogSumExp.apply(logits.gather(1, order), last) - logits.sum()) / (count * (count - 1))
+
+
+class RankNContrast(nn.Module):
+    """`rank_n_contrast` as a term: the objective of a first stage, whose encoder then keeps still under a new head.
+
+    Args:
+        temperature: as for `rank_n_contrast`.
+
+    Attributes:
+        two_views: True; the term wants another augmented view of every sample in the batch.
+    """
+
+    two_views = True
+
+    def __init__(self, temperature: float = 2.0):
+        super().__init__()
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature: expected a finite number above 0, for example 2, found {temperature}")
+        self.temperature = float(temperature)
+
+    def extra_repr(self) -> str:
+        return f"temperature={self.temperature:g}"
+
+    def forward(self, features: Tensor, targets: Tensor, preds: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """The loss of rows (2B, D) with labels (2B, 1), a scalar; `preds` and `weights` are not used."""
+        return rank_n_contrast(features, targets, self.temperature)
+
+
+def _without_diagonal(square: Tensor) -> Tensor:
+    """(N, N) -> (N, N - 1): after its first element, a square matrix has one of the diagonal at the end of every N + 1."""
+    count = len(square)
+    return square.reshape(-1)[1:].view(count - 1, count + 1)[:, :-1].reshape(count, count - 1)
+
+
+def _rounding(labels: Tensor) -> Tensor:
+    """The most by which rounding can set two equal distances of labels apart."""
+    return 2 * torch.finfo(labels.dtype).eps * labels.abs().amax()
+
+
+def _last_of_tie(descending: Tensor, tolerance: Tensor) -> Tensor:
+    """(N, M) sorted values -> (N, M) for each position the last one whose value is the same."""
+    width = descending.shape[1]
+    ends = torch.arange(width, device=descending.device).expand_as(descending)
+    inside = descending[:, :-1] - descending[:, 1:] <= tolerance
+    ends = torch.cat([ends[:, :-1].masked_fill(inside, width), ends[:, -1:]], dim=1)
+    return ends.flip(1).cummin(dim=1).values.flip(1)
+
+
+class _Distances(torch.autograd.Function):
+    """(N, D) -> (N, N) Euclidean distances; rows equal up to rounding are 0 apart, with gradient 0.
+
+    One matrix product each way: autograd would take two in the backward pass, as it does not know of the symmetry.
+    """
+
+    @staticmethod
+    def forward(ctx, features: Tensor) -> Tensor:
+        size = features.abs().amax().clamp(min=torch.finfo(features.dtype).tiny)
+        rows = features / size  # squares of large features would overflow
+        rows -= rows.mean(dim=0)  # differences stay, and less cancels below
+        squares = rows.square().sum(dim=1)
+        sums = squares[:, None] + squares
+        between = torch.addmm(sums, rows, rows.T, alpha=-2)
+        noise = 4 * torch.finfo(rows.dtype).eps * sums
+        distances = between.masked_fill_(between <= noise, 0).sqrt_()
+        ctx.save_for_backward(rows, distances)
+        return distances * size
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor):
+        rows, distances = ctx.saved_tensors
+        pull = torch.where(distances > 0, gradient / distances, 0)
+        pull = pull + pull.T
+        return pull.sum(dim=1, keepdim=True) * rows - pull @ rows  # |v_i - v_j| has a gradient without a unit
+
+
+class _RankedLogSumExp(torch.autograd.Function):
+    """Sum over rows and positions p of log sum_{q <= last_p} exp(logit_q).
+
+    The backward pass is a second cumulative log-sum-exp, from the right: torch's own takes three, as it must allow for
+    negative gradients.
+    """
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, last: Tensor) -> Tensor:
+        cumulative = logits.logcumsumexp(dim=1)
+        ctx.save_for_backward(logits, cumulative, last)
+        return cumulative.gather(1, last).sum()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor):
+        logits, cumulative, last = ctx.saved_tensors
+        times = torch.zeros_like(logits).scatter_add_(1, last, torch.ones_like(logits))
+        shares = (times.log() - cumulative).flip(1).logcumsumexp(dim=1).flip(1)
+        return gradient * (logits + shares).exp(), None
