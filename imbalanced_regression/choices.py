@@ -30,6 +30,18 @@ class Labels:
     bins: Bins
     counts: np.ndarray
     values: np.ndarray | None = None
+    dense: bool = False  # a label for every pixel
+
+    @property
+    def center(self) -> float:
+        """The mean training label, from the counts."""
+        return float(self.counts @ self.bins.centers / self.counts.sum())
+
+    @property
+    def scale(self) -> float:
+        """The standard deviation of the training labels, from the counts; 1 where they are all alike."""
+        spread = float(self.counts @ (self.bins.centers - self.center) ** 2 / self.counts.sum()) ** 0.5
+        return spread or 1.0
 
 
 # -- knobs: name -> (default, help), or (default, help, choices) -------------------------------------------------------
@@ -64,6 +76,9 @@ KNOBS: dict[str, tuple] = {
     "bni_sigma": (8.0, "noise of the predictions, in the label's unit"),
     "bni_learn": (False, "learn that noise"),
     "bni_lr": (1e-2, "learning rate of that noise"),
+    "uvote_heads": (2, "how many heads, from no re-weighting to the inverse"),
+    "nig_predictive": (False, "the spread is that of a label, not of its mean"),
+    "rnc_temperature": (2.0, "by which distances of features are divided"),
     "ranksim_strength": (1.0, "factor of the term"),
     "ranksim_interpolation": (2.0, "how far the gradient of the ranking looks"),
 }
@@ -176,7 +191,56 @@ def _linear(knobs: Knobs, labels: Labels, feature_dim: int):
     """one number a label, by the loss of --loss"""  # and the benchmark's own layer, so there is nothing to build
 
 
-HEADS: dict[str, Callable[[Knobs, Labels, int], Any]] = {"linear": _linear}
+def _gaussian(knobs: Knobs, labels: Labels, feature_dim: int):
+    """mean and standard deviation, by the Gaussian likelihood"""
+    from .methods.likelihood import GaussianHead
+
+    return GaussianHead(feature_dim, labels.center, labels.scale)
+
+
+def _laplace(knobs: Knobs, labels: Labels, feature_dim: int):
+    """location and scale, by the Laplace likelihood"""
+    from .methods.likelihood import LaplaceHead
+
+    return LaplaceHead(feature_dim, labels.center, labels.scale)
+
+
+def _uvote(knobs: Knobs, labels: Labels, feature_dim: int):
+    """UVOTE: heads under growing re-weighting, and the surest one speaks (Jiang et al., GCPR 2024)"""
+    from .methods.uvote import UVOTE
+
+    return UVOTE(knobs["uvote_heads"], feature_dim, labels.center, labels.scale)
+
+
+def _nig(knobs: Knobs, labels: Labels, feature_dim: int):
+    """VIR's head: a normal-inverse-gamma with re-weighted evidence (Wang and Wang, NeurIPS 2023)"""
+    from .methods.vir import NIG
+
+    return NIG(feature_dim, labels.center, labels.scale, predictive=knobs["nig_predictive"])
+
+
+HEADS: dict[str, Callable[[Knobs, Labels, int], Any]] = {
+    "linear": _linear, "gaussian": _gaussian, "laplace": _laplace, "uvote": _uvote, "nig": _nig,
+}
+
+
+# -- pre-training: (knobs) -> a term that is all of the objective --------------------------------------------------------
+
+
+def _no_pretraining(*_):
+    """train encoder and head at once"""
+
+
+def _rnc(knobs: Knobs, *_):
+    """Rank-N-Contrast: features ordered as the labels, before there is a head (Zha et al., NeurIPS 2023)"""
+    from .methods.rank_n_contrast import RankNContrast
+
+    return RankNContrast(knobs["rnc_temperature"])
+
+
+PRETRAINS: dict[str, Callable] = {"none": _no_pretraining, "rnc": _rnc}
+
+TWO_VIEWS = ("rnc",)  # the methods that compare two views of a sample
 
 
 # -- weights: (knobs, labels) -> (N,), one a sample ---------------------------------------------------------------------
@@ -221,7 +285,8 @@ def _fds(*_):
 SWITCHES: dict[str, Callable] = {"lds": _lds, "fds": _fds}
 
 SLOTS: dict[str, dict[str, Callable]] = {
-    "reweight": REWEIGHTS, "switch": SWITCHES, "loss": LOSSES, "terms": TERMS, "head": HEADS, "resample": RESAMPLES,
+    "reweight": REWEIGHTS, "switch": SWITCHES, "loss": LOSSES, "terms": TERMS, "head": HEADS, "pretrain": PRETRAINS,
+    "resample": RESAMPLES,
 }
 
 
@@ -247,7 +312,7 @@ def owners(knob: str) -> list[str]:
 def used(settings: Knobs) -> list[str]:
     """The methods that a run's settings use."""
     names = [name for name in SWITCHES if settings.get(name)]
-    for slot in ("reweight", "loss", "head", "resample"):
+    for slot in ("reweight", "loss", "head", "pretrain", "resample"):
         if settings.get(slot) in SLOTS[slot]:
             names.append(settings[slot])
     return [*names, *(settings.get("terms") or [])]
@@ -266,6 +331,8 @@ def make_objective(settings: Knobs, labels: Labels, feature_dim: int, *, unit: f
     """
     from .training.objective import Objective
 
+    if settings["pretrain"] != "none":
+        return Objective(None, [(1.0, PRETRAINS[settings["pretrain"]](settings))])
     own = getattr(head, "loss", None)
     criterion = LOSSES[settings["loss"]](settings, labels) if own is None else own
     terms = [(settings[f"{name}_strength"], TERMS[name](settings, labels, feature_dim)) for name in settings["terms"]]

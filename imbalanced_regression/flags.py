@@ -39,10 +39,12 @@ def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
     group.add_argument("--loss", choices=tuple(choices.LOSSES), default="l1", help="the training loss")
     group.add_argument("--terms", nargs="*", choices=tuple(choices.TERMS), default=[], help="what is added to the loss")
     group.add_argument("--head", choices=tuple(choices.HEADS), default="linear", help="what predicts from the features")
+    group.add_argument("--pretrain", choices=tuple(choices.PRETRAINS), default="none",
+                       help="train the encoder alone; the run's last checkpoint goes to --pretrained --retrain_fc")
     group.add_argument("--resample", choices=tuple(choices.RESAMPLES), default="none", help="how training samples are drawn")
     group.add_argument("--ascent", type=float, default=0.0, metavar="RHO",
                        help="step up by so much before each step down, to where the loss is flat (BSAM)")
-    group.add_argument("--views", type=int, default=1, help="views of each sample in a batch")
+    group.add_argument("--views", type=int, default=None, help="views of each sample in a batch; default: what the methods need")
     group.add_argument("--retrain_fc", action="store_true", help="RRT: re-train the head on a frozen encoder (--pretrained)")
     _add_knobs(parser)
 
@@ -123,6 +125,9 @@ def plan(args: Namespace) -> Plan:
     if args.predictions and not Path(args.predictions).parent.is_dir():
         raise ValueError(f"--predictions: there is no folder {Path(args.predictions).parent}; make it first")
     _check_methods(args)
+    needed = 2 if {*args.terms, args.pretrain} & set(choices.TWO_VIEWS) else 1
+    args.views = needed if args.views is None else args.views
+    args.keep = "best" if args.pretrain == "none" else "last"
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(Plan) if hasattr(args, field.name)}
     try:
         return Plan(**values)
@@ -132,6 +137,13 @@ def plan(args: Namespace) -> Plan:
 
 def _check_methods(args: Namespace) -> None:
     """Raise ValueError for methods that make no sense together."""
+    if args.pretrain != "none":
+        others = {"terms": args.terms, "retrain_fc": args.retrain_fc, "fds": args.fds, "head": args.head != "linear"}
+        for name in (name for name, found in others.items() if found):
+            raise ValueError(f"--pretrain {args.pretrain}: trains the encoder alone; leave out --{name}, and add it to the run "
+                             "after, with --pretrained")
+    if args.head == "uvote" and args.reweight != "none":
+        raise ValueError(f"--head uvote: weighs each head by itself, found --reweight {args.reweight}; pass --reweight none")
     doubled = sorted({name for name in args.terms if args.terms.count(name) > 1})
     if doubled:
         raise ValueError(f"--terms: {doubled[0]} is named twice; its strength is --{doubled[0]}_strength")
@@ -162,16 +174,19 @@ def run_name(args: Namespace, dataset: str, model: str, *, default_seed: int = 0
         parts.append(f"{window}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}")
     if args.resample != "none":
         parts.append(_method_name(args, args.resample))
+    if args.pretrain != "none":
+        parts.append("pretrain")
     if args.head != "linear":
         parts.append(_method_name(args, args.head))
     parts += [_method_name(args, name) for name in args.terms]
     if args.ascent:
         parts.append(f"ascent_{args.ascent:g}")
-    if args.views > 1:
+    if args.views > 1 and not {*args.terms, args.pretrain} & set(choices.TWO_VIEWS):
         parts.append(f"views_{args.views}")
     if args.retrain_fc:
         parts.append("retrain_fc")
-    loss = args.loss if args.loss in choices.PUBLISHED_LOSSES else _method_name(args, args.loss)
+    named = args.loss if args.pretrain == "none" else args.pretrain
+    loss = named if named in choices.PUBLISHED_LOSSES else _method_name(args, named)
     parts += [args.optimizer, loss, f"{args.lr:g}", str(args.batch_size)]
     if args.seed != default_seed:
         parts.append(f"seed{args.seed}")
@@ -245,6 +260,10 @@ def sample_weights(args: Namespace, labels: choices.Labels, published: Callable)
 
     `published` is the benchmark's own `sample_weights`, which LDS belongs to.
     """
+    if args.head == "uvote" and labels.values is not None:
+        from .methods.uvote import uvote_weights
+
+        return uvote_weights(labels.values, labels.bins, args.uvote_heads)
     if args.reweight in ("none", "sqrt_inv", "inverse"):
         return published(labels.values, args.reweight, args.lds, args.lds_kernel, args.lds_ks, args.lds_sigma)
     return choices.REWEIGHTS[args.reweight](vars(args), labels)
@@ -272,6 +291,8 @@ def build_fds(args: Namespace, make: Callable[..., FDS], feature_dim: int) -> FD
 def set_head(args: Namespace, model: Regressor, labels: choices.Labels) -> None:
     """Give the model the head that the flags name, in the place of the benchmark's own layer."""
     if args.head != "linear":
+        if labels.dense:
+            raise ValueError(f"--head {args.head}: predicts one label from one vector, not a map of pixels; pass --head linear")
         try:
             model.head = choices.HEADS[args.head](vars(args), labels, model.encoder.feature_dim)  # type: ignore[arg-type]
         except ValueError as error:

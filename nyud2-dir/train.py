@@ -62,7 +62,7 @@ def main() -> None:
 
     with flags.started(args, "nyud2", args.model) as (ranks, folder):
         counts = read_counts(args.bucket_counts or COUNTS_FILE)
-        labels = choices.Labels(BINS, counts)
+        labels = choices.Labels(BINS, counts, dense=True)
         table = flags.sample_weights(args, labels, lambda _, *how: bucket_weights(*how, counts=counts))
         splits = make_splits(
             args.data_dir, (args.height, args.width), table, seed=args.seed,

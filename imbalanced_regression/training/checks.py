@@ -19,6 +19,8 @@ from .runtime import Runtime
 
 def check_batches(model: Regressor, splits: Splits, objective: Objective, plan: Plan, runtime: Runtime) -> None:
     """Raise ValueError where the data end in a batch of one that the model or the objective cannot do with."""
+    if objective.two_views and plan.views < 2:
+        raise ValueError(f"--views: the objective compares two views of each sample, found {plan.views}; pass --views 2")
     model.to(runtime.device)
     count: int = len(splits.train)  # type: ignore[arg-type]
     alone = count % plan.batch_size == 1 or plan.batch_size == 1

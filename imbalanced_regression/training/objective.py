@@ -75,6 +75,7 @@ class Objective(nn.Module):
             if isinstance(term, nn.Module):
                 self.add_module(f"term{number}", term)
         self.unit, self.pixels = unit, pixels
+        self.two_views = any(getattr(part, "two_views", False) for part in self._parts())
         self.whole_batch = bool(getattr(criterion, "whole_batch", False))
         self._annealed = criterion is not None and _takes(criterion, "epoch", "epochs")
 
