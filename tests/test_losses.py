@@ -184,7 +184,8 @@ def test_concordance_of_whole_numbers_as_weights_is_that_of_repeated_rows():
 
 
 def test_concordance_of_constants_and_half_precision_is_finite():
-    for inputs, targets in ((torch.ones(4, 1), torch.ones(4, 1)), (torch.ones(4, 1), Y[:4].float()), (PREDS[:4].bfloat16(), Y[:4])):
+    ones = torch.ones(4, 1)
+    for inputs, targets in ((ones, ones), (ones, Y[:4].float()), (PREDS[:4].bfloat16(), Y[:4])):
         there = inputs.clone().requires_grad_()
         value = ccc_loss(there, targets)
         value.backward()
