@@ -250,7 +250,7 @@ def observe_pass(training: Training, feed: Feed, number: int, stop: Listener | N
         for step, batch in enumerate(progress(feed.stats, len(feed.stats), f"FDS {number + 1}", runtime)):
             inputs, targets, _ = runtime.move(batch)
             with runtime.autocast(), absent_rank_ignored(training.wrapped, shares[step]):
-                _, features = forward(inputs, targets, number) if getattr(fds, "observes_smoothed", False) else forward(inputs)
+                _, features = forward(inputs, targets, number) if fds.observes_smoothed else forward(inputs)
             if shares[step] > 0:
                 fds.observe(features, targets)
             if stop is not None and (heard := runtime.max_over_ranks(stop.heard)):
