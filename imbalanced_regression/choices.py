@@ -76,11 +76,23 @@ KNOBS: dict[str, tuple] = {
     "bni_sigma": (8.0, "noise of the predictions, in the label's unit"),
     "bni_learn": (False, "learn that noise"),
     "bni_lr": (1e-2, "learning rate of that noise"),
+    "dist_strength": (1.0, "factor of the distance between the sorted predictions and the expected labels"),
+    "dense_alpha": (1.0, "how far to go, from 0 (no weighting); from 1 on the densest labels hardly count"),
     "uvote_heads": (2, "how many heads, from no re-weighting to the inverse"),
     "nig_predictive": (False, "the spread is that of a label, not of its mean"),
     "rnc_temperature": (2.0, "by which distances of features are divided"),
     "ranksim_strength": (1.0, "factor of the term"),
     "ranksim_interpolation": (2.0, "how far the gradient of the ranking looks"),
+    "conr_strength": (4.0, "factor of the term"),
+    "conr_within": (1.0, "labels and predictions this near count as equal, in the label's unit"),
+    "conr_temperature": (0.2, "by which similarities are divided"),
+    "conr_push": (0.01, "how a confusion's share grows with the distance of the labels"),
+    "ordinal_entropy_strength": (1.0, "factor of the term"),
+    "srl_strength": (1.0, "factor of the term"),
+    "srl_envelope": (0.1, "factor of how well the bins' features cover the sphere"),
+    "srl_homogeneity": (0.1, "factor of how evenly they are spaced along the label"),
+    "srl_contrast": (1.0, "factor of how near samples are to their bin's feature"),
+    "srl_temperature": (0.1, "by which that contrast's similarities are divided"),
 }
 
 # published flags whose names do not begin with their method's
@@ -153,6 +165,20 @@ def _bni(knobs: Knobs, labels: Labels):
     )
 
 
+def _dist(knobs: Knobs, labels: Labels):
+    """Dist Loss: predictions distributed as the labels are (Nie et al., ICLR 2025)"""
+    from .methods.dist_loss import DistLoss
+
+    return DistLoss(bins=labels.bins, counts=labels.counts, strength=knobs["dist_strength"])
+
+
+def _ccc(knobs: Knobs, labels: Labels):
+    """one less the concordance correlation of the batch (Lin, Biometrics 1989)"""
+    from .methods.losses import ccc_loss
+
+    return ccc_loss
+
+
 PUBLISHED_LOSSES = ("mse", "l1", "focal_l1", "focal_mse", "huber")  # in the unit of the benchmark's published loss
 
 LOSSES: dict[str, Callable[[Knobs, Labels], Callable]] = {
@@ -164,6 +190,8 @@ LOSSES: dict[str, Callable[[Knobs, Labels], Callable]] = {
     "bmc": _bmc,
     "gai": _gai,
     "bni": _bni,
+    "dist": _dist,
+    "ccc": _ccc,
 }
 
 
@@ -181,7 +209,33 @@ def _ranksim(knobs: Knobs, labels: Labels, feature_dim: int):
     return RankSim(knobs["ranksim_interpolation"])
 
 
-TERMS: dict[str, Callable[[Knobs, Labels, int], Callable]] = {"ranksim": _ranksim}
+def _conr(knobs: Knobs, labels: Labels, feature_dim: int):
+    """ConR: samples confused with one another are pushed apart (Keramati et al., ICLR 2024)"""
+    from .methods.conr import ConR
+
+    return ConR(knobs["conr_within"], knobs["conr_temperature"], knobs["conr_push"])
+
+
+def _ordinal_entropy(knobs: Knobs, labels: Labels, feature_dim: int):
+    """Ordinal Entropy: labels' features spread out, and tight each (Zhang et al., ICLR 2023)"""
+    from .methods.ordinal_entropy import OrdinalEntropy
+
+    return OrdinalEntropy(labels.bins)
+
+
+def _srl(knobs: Knobs, labels: Labels, feature_dim: int):
+    """SRL: the bins' features as an even trace over the sphere (Dong et al., CVPR 2025)"""
+    from .methods.srl import SRL
+
+    return SRL(
+        labels.bins, feature_dim, envelope=knobs["srl_envelope"], homogeneity=knobs["srl_homogeneity"],
+        contrast=knobs["srl_contrast"], temperature=knobs["srl_temperature"], seed=knobs["seed"],
+    )
+
+
+TERMS: dict[str, Callable[[Knobs, Labels, int], Callable]] = {
+    "ranksim": _ranksim, "conr": _conr, "ordinal_entropy": _ordinal_entropy, "srl": _srl,
+}
 
 
 # -- heads: (knobs, labels, width of the features, unit) -> a module ----------------------------------------------------
@@ -240,7 +294,7 @@ def _rnc(knobs: Knobs, *_):
 
 PRETRAINS: dict[str, Callable] = {"none": _no_pretraining, "rnc": _rnc}
 
-TWO_VIEWS = ("rnc",)  # the methods that compare two views of a sample
+TWO_VIEWS = ("rnc", "conr")  # the methods that compare two views of a sample
 
 
 # -- weights: (knobs, labels) -> (N,), one a sample ---------------------------------------------------------------------
@@ -258,7 +312,16 @@ def _inverse(*_):
     """one over the (smoothed) label density"""
 
 
-REWEIGHTS: dict[str, Callable] = {"none": _none, "sqrt_inv": _sqrt_inv, "inverse": _inverse}
+def _dense(knobs: Knobs, labels: Labels):
+    """DenseWeight: one less the label's scaled kernel density (Steininger et al., Machine Learning 2021)"""
+    from .methods.dense_weight import dense_bin_weights, dense_weights
+
+    if labels.values is None:
+        return dense_bin_weights(labels.bins, labels.counts, alpha=knobs["dense_alpha"])
+    return dense_weights(labels.values, alpha=knobs["dense_alpha"])
+
+
+REWEIGHTS: dict[str, Callable] = {"none": _none, "sqrt_inv": _sqrt_inv, "inverse": _inverse, "dense": _dense}
 
 
 # -- resampling: (knobs) -> (X, y) -> (X, y) ----------------------------------------------------------------------------

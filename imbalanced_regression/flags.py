@@ -44,7 +44,7 @@ def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
     group.add_argument("--resample", choices=tuple(choices.RESAMPLES), default="none", help="how training samples are drawn")
     group.add_argument("--ascent", type=float, default=0.0, metavar="RHO",
                        help="step up by so much before each step down, to where the loss is flat (BSAM)")
-    group.add_argument("--views", type=int, default=None, help="views of each sample in a batch; default: what the methods need")
+    group.add_argument("--views", type=int, default=None, help="views of each sample in a batch; default: as methods need")
     group.add_argument("--retrain_fc", action="store_true", help="RRT: re-train the head on a frozen encoder (--pretrained)")
     _add_knobs(parser)
 

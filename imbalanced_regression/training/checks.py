@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from itertools import count as count_from
 
@@ -16,18 +17,20 @@ from .plan import Plan
 from .randomness import random_state, set_random_state
 from .runtime import Runtime
 
+logger = logging.getLogger(__name__)
+
 
 def check_batches(model: Regressor, splits: Splits, objective: Objective, plan: Plan, runtime: Runtime) -> None:
     """Raise ValueError where the data end in a batch of one that the model or the objective cannot do with."""
     if objective.two_views and plan.views < 2:
-        raise ValueError(f"--views: the objective compares two views of each sample, found {plan.views}; pass --views 2")
+        logger.warning("--views: the objective is made for 2 views of each sample, found %d; --views 2 gives them", plan.views)
     model.to(runtime.device)
     count: int = len(splits.train)  # type: ignore[arg-type]
     alone = count % plan.batch_size == 1 or plan.batch_size == 1
     if alone and objective.whole_batch and torch.as_tensor(splits.train[0][1]).numel() == 1:
         raise ValueError(
-            f"--batch_size: {plan.batch_size} leaves one of {count} samples alone in a batch, and the loss compares the samples "
-            f"of a batch; pass --batch_size {_fitting(count, plan.batch_size)}"
+            f"--batch_size: {plan.batch_size} leaves one of {count} samples alone in a batch, and the loss compares the "
+            f"samples of a batch; pass --batch_size {_fitting(count, plan.batch_size)}"
         )
     passes = {count: splits.train}
     if model.fds is not None and plan.fds_stats == "second_pass" and splits.stats is not None:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..interrupt import Interrupted, Listener
+from ..methods.bsam import climbed
 from . import checkpoint
 from .checks import check_batches
 from .evaluation import Measure
@@ -24,7 +25,7 @@ from .log import SHOWN, Events, progress
 from .model import Regressor, frozen_norms
 from .objective import Moment, Objective
 from .plan import Plan
-from .randomness import derive_seed, seed_all
+from .randomness import derive_seed, random_state, seed_all, set_random_state
 from .runtime import Runtime, absent_rank_ignored, for_inference
 from .session import Training, begin, copy_best_checkpoint, locked_folder
 
@@ -179,6 +180,8 @@ def train_step(
     def gradients() -> tuple[Tensor, Tensor]:
         with runtime.autocast(), absent_rank_ignored(training.wrapped, moment.share):
             outputs, features = training.wrapped(inputs, targets, fds_epoch)
+        if scaler is not None:
+            objective.set_loss_scale(scaler)
         loss = objective(
             outputs.float(), features, targets, weights, point=training.model.point, runtime=runtime, moment=moment
         )
@@ -187,12 +190,14 @@ def train_step(
         objective.average_gradients(runtime)
         return loss.detach(), features.detach()
 
+    drawn = random_state(runtime.device) if plan.ascent else None
     loss, features = gradients()
-    if plan.ascent:  # BSAM: once more, where the loss is worst near by; normalisation counts the batch once
-        from ..methods.bsam import climbed
-
+    if drawn is not None:  # BSAM: once more with the same draws, where the loss is worst near by; the batch counts once
+        set_random_state(drawn)
+        objective.eval()
         with climbed(parameters, plan.ascent), frozen_norms(training.model):
             gradients()
+        objective.train()
     if scaler is not None:
         scaler.unscale_(optimizer)
     if plan.max_grad_norm is not None:

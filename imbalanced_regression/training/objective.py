@@ -164,7 +164,7 @@ class Objective(nn.Module):
     def _pixel_rows(self, parts: list[Tensor], place: Tensor, runtime: Runtime, moment: Moment) -> list[Tensor]:
         """Up to `pixels` known pixels of the whole batch: each draws a number by its place, and the least are taken."""
         height, width = parts[0].shape[-2:]
-        known = (parts[3] > 0).reshape(len(parts[3]), -1, height, width).any(dim=1).flatten()
+        known = (parts[3] > 0).any(dim=1).flatten()
         draws = []
         for number in place.tolist():  # images, a few dozen
             generator = torch.Generator().manual_seed(derive_seed(moment.seed, moment.epoch, moment.step, number))
@@ -180,6 +180,12 @@ class Objective(nn.Module):
             order = keys.argsort()[: self.pixels]
             rows = [gather_rows(part, counts, runtime)[order] for part in rows]
         return rows
+
+    def set_loss_scale(self, scaler: torch.amp.GradScaler) -> None:
+        """Tell the terms whose gradient depends on the loss's size by how much the scaler multiplies it."""
+        for part in self._parts():
+            if hasattr(part, "loss_scale"):
+                part.loss_scale = scaler.get_scale()
 
     def average_gradients(self, runtime: Runtime) -> None:
         """The gradients of what learns here, over all processes: DistributedDataParallel sees to the model's only."""
