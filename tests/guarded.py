@@ -17,6 +17,7 @@ from torch import nn
 
 from imbalanced_regression import cli
 from imbalanced_regression.training import runtime
+from imbalanced_regression.training.log import start_log
 
 
 class Wide(toy.Toy):
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument("--own_collate", action="store_true")
     parser.add_argument("--kill", action="store_true")
     args = parser.parse_args()
-    runtime.start_log(runtime.Runtime())
+    start_log(runtime.Runtime())
     splits = toy.make_splits()
     splits.train = Wide(90, 0, args.width, args.kill)
     splits.collate = own_collate if args.own_collate else None

@@ -52,7 +52,8 @@ class Annealed(nn.Module):
 def vectors(count: int, seed: int = 0) -> list[torch.Tensor]:
     """features, targets, weights of a batch."""
     draw = torch.Generator().manual_seed(seed)
-    return [torch.randn(count, 5, generator=draw), torch.rand(count, 1, generator=draw), 0.5 + torch.rand(count, 1, generator=draw)]
+    features, targets, weights = torch.randn(count, 5, generator=draw), *torch.rand(2, count, 1, generator=draw)
+    return [features, targets, 0.5 + weights]
 
 
 def maps(count: int, seed: int = 0) -> list[torch.Tensor]:
