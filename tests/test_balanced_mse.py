@@ -208,7 +208,7 @@ def test_bmc_says_that_it_needs_the_whole_batch():
 # the fits
 
 
-def skewed(count=4000, seed=0):
+def skewed(count=1600, seed=0):
     random = np.random.default_rng(seed)
     return np.concatenate([random.normal(10, 1, count), random.normal(30, 4, count // 4), random.normal(60, 2, count // 16)])
 
@@ -242,17 +242,17 @@ def test_counts_at_bin_centres_fit_as_the_labels_they_stand_for():
     of_labels = GAI.fit(np.repeat(bins.centers, counts), components=3)
     for name in ("means", "variances", "log_probabilities"):
         torch.testing.assert_close(getattr(of_counts, name), getattr(of_labels, name))
-    millions = GAI.fit(bins=bins, counts=counts * 1_000_000, components=3)  # 5.5 billion, more than 32 bits
+    millions = GAI.fit(bins=bins, counts=counts * 2_000_000, components=3)  # 4.2 billion, more than 32 bits hold
     torch.testing.assert_close(millions.means, of_counts.means)
     torch.testing.assert_close(millions.log_probabilities, of_counts.log_probabilities)
 
 
 def test_the_fit_follows_its_seed_and_the_unit_of_the_labels():
-    labels = skewed()
-    first, again = GAI.fit(labels, seed=4), GAI.fit(labels, seed=4)
+    labels = skewed(400)
+    first, again = GAI.fit(labels, components=4, seed=4), GAI.fit(labels, components=4, seed=4)
     for name, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
-    metres = GAI.fit(labels / 1000 + 5, seed=4)
+    metres = GAI.fit(labels / 1000 + 5, components=4, seed=4)
     torch.testing.assert_close((metres.means - 5) * 1000, first.means, rtol=1e-3, atol=1e-2)
 
 

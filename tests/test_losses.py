@@ -8,6 +8,7 @@ import slow
 import torch
 
 from imbalanced_regression.methods.losses import (
+    ccc_loss,
     weighted_focal_l1_loss,
     weighted_focal_mse_loss,
     weighted_huber_loss,
@@ -148,3 +149,54 @@ def test_half_precision_predictions_do_not_overflow(name):
     inputs = torch.full((4, 1), 300.0, dtype=torch.float16)
     value = LOSSES[name](inputs, torch.zeros(4, 1))
     torch.testing.assert_close(value.item(), slow.loss(name, [300.0] * 4, [0.0] * 4), rtol=1e-3, atol=0)
+
+
+# 1 - CCC
+
+Y = torch.tensor([[1.0], [2], [4], [7], [7]], dtype=torch.float64)
+PREDS = torch.tensor([[1.5], [1], [5], [6], [3]], dtype=torch.float64)
+
+
+def test_the_golden_concordance():
+    assert 1 - ccc_loss(PREDS, Y).item() == pytest.approx(0.6411929171, abs=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+@pytest.mark.parametrize("shape", [(7,), (7, 1), (2, 1, 3, 4)])
+def test_concordance_equals_the_twin(weighted, shape):
+    inputs, targets, weights = example(shape)
+    value = ccc_loss(inputs, targets, weights if weighted else None)
+    assert value.shape == ()
+    expected = 1 - slow.concordance(*flat(inputs, targets), flat(weights)[0] if weighted else None)
+    torch.testing.assert_close(value.item(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_concordance_of_several_outputs_is_the_mean_over_them():
+    inputs, targets, weights = example((9, 3))
+    each = [ccc_loss(inputs[:, m], targets[:, m], weights[:, 0]).item() for m in range(3)]
+    assert ccc_loss(inputs, targets, weights[:, 0]).item() == pytest.approx(sum(each) / 3, rel=1e-5)
+
+
+def test_concordance_of_whole_numbers_as_weights_is_that_of_repeated_rows():
+    repeats = torch.tensor([1, 3, 2, 1, 2])
+    plain = ccc_loss(PREDS.repeat_interleave(repeats, 0), Y.repeat_interleave(repeats, 0))
+    torch.testing.assert_close(ccc_loss(PREDS, Y, repeats), plain)
+
+
+def test_concordance_of_constants_and_half_precision_is_finite():
+    ones = torch.ones(4, 1)
+    for inputs, targets in ((ones, ones), (ones, Y[:4].float()), (PREDS[:4].bfloat16(), Y[:4])):
+        there = inputs.clone().requires_grad_()
+        value = ccc_loss(there, targets)
+        value.backward()
+        assert value.isfinite()
+        assert there.grad.isfinite().all()
+    assert ccc_loss(Y, Y).item() == pytest.approx(0, abs=1e-12)
+
+
+def test_concordance_needs_two_rows_of_equal_shapes_and_the_whole_batch():
+    assert ccc_loss.whole_batch is True
+    with pytest.raises(ValueError, match="ccc_loss: expected a batch of at least 2 rows, found 1"):
+        ccc_loss(torch.ones(1, 1), torch.ones(1, 1))
+    with pytest.raises(ValueError, match="targets: shape"):
+        ccc_loss(torch.ones(4, 1), torch.ones(3, 1))

@@ -19,6 +19,7 @@ from ..bins import Bins, check_bins
 from .lds import effective_density
 from .losses import align
 from .mixture import fit_mixture
+from .rows import same_rows
 
 NOISES = ("gaussian", "laplace")
 
@@ -282,22 +283,13 @@ class BNI(_BalancedLoss):
 
 def _rows(outputs: Tensor, targets, method: str, d: int | None = None) -> tuple[Tensor, Tensor]:
     """Outputs and targets as (B, d) of one float type; for d = 1 every element of dense outputs is a row."""
-    targets = targets if isinstance(targets, Tensor) else torch.as_tensor(np.asarray(targets))
-    same = outputs.shape == targets.shape
-    column = outputs.dim() > 0 and {outputs.shape, targets.shape} == {(len(outputs),), (len(outputs), 1)}
-    if not outputs.dim() or outputs.numel() == 0 or not (same or column):
-        found = f"shape {tuple(targets.shape)} does not fit outputs of shape {tuple(outputs.shape)}"
-        raise ValueError(f"{method}: targets: {found}; pass (B, 1) for both")
-    outputs = outputs if outputs.dtype == torch.float64 else outputs.float()
-    targets = targets.to(outputs)
-    if d == 1 and (outputs.dim() != 2 or outputs.shape[1] == 1):
+    outputs, targets = same_rows(outputs, targets, method)
+    if d == 1 and outputs.dim() > 2:
         return outputs.reshape(-1, 1), targets.reshape(-1, 1)
-    if outputs.dim() == 1:
-        outputs, targets = outputs[:, None], targets.reshape(-1, 1)
     if outputs.dim() != 2 or outputs.shape[1] != (d or outputs.shape[1]):
         way = "sample pixels as rows, or use GAI or BNI" if d is None else f"its density is over {d} outputs"
         raise ValueError(f"{method}: outputs: expected shape (B, {d or 'd'}), found {tuple(outputs.shape)}; {way}")
-    return outputs, targets.reshape(outputs.shape)
+    return outputs, targets
 
 
 def _in_chunks(function, outputs: Tensor, points: Tensor, *constants: Tensor) -> Tensor:

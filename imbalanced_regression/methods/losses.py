@@ -53,6 +53,36 @@ def weighted_focal_l1_loss(
     return _mean(error.abs() * _focal(error, activate, beta) ** gamma, weights)
 
 
+def ccc_loss(inputs: Tensor, targets, weights=None) -> Tensor:
+    """1 - CCC, the concordance correlation 2 cov / (var + var + (difference of the means)^2), from 0 to 2.
+
+    Moments are the population's over the batch, with weights those of the weighted batch. (N, d) gives the mean over its
+    outputs, dense (N, ..., H, W) one value over all elements. Predictions and targets that are all one number have
+    CCC 0. Source: Lin (Biometrics 1989). It needs the rows of all ranks (`whole_batch`); batches of 8 or more are advised.
+
+    Raises:
+        ValueError: fewer than two rows, which have no variance; shapes that do not fit.
+    """
+    error, weights = _error(inputs, targets, weights)
+    inputs = inputs.to(error.dtype)
+    targets = align(targets, inputs, "targets")
+    share = torch.ones_like(error) if weights is None else weights.expand_as(error)
+    size = (len(error), -1) if error.dim() == 2 else (-1, 1)
+    inputs, targets, error, share = (part.expand_as(error).reshape(size) for part in (inputs, targets, error, share))
+    if len(error) < 2:
+        raise ValueError(f"ccc_loss: expected a batch of at least 2 rows, found {len(error)}; drop the last batch")
+    share = share / share.sum(dim=0)
+    shift = (share * error).sum(dim=0)
+    inputs = inputs - (share * inputs).sum(dim=0)
+    targets = targets - (share * targets).sum(dim=0)
+    agreement = 2 * (share * inputs * targets).sum(dim=0)
+    spread = (share * (inputs**2 + targets**2)).sum(dim=0) + shift**2
+    return 1 - (agreement / spread.clamp(min=torch.finfo(spread.dtype).tiny)).mean()
+
+
+ccc_loss.whole_batch = True  # type: ignore[attr-defined]
+
+
 LOSSES = {
     "mse": weighted_mse_loss,
     "l1": weighted_l1_loss,

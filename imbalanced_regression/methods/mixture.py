@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-_MOST_STEPS = 500
-_STILL = 1e-7  # gain of the mean log-likelihood at which the fit ends
+_MOST_STEPS = 300
+_STILL = 1e-6  # gain of the mean log-likelihood at which the fit ends
 _FLOOR = 1e-6  # least variance of a component, as a share of that of all labels
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .rows import feature_rows, label_rows, unit_rows
+from .rows import cosines, feature_rows, label_rows, may_look, rounding
 
 
 class RankSim(nn.Module):
@@ -69,12 +69,11 @@ class RankSim(nn.Module):
         targets = label_rows(targets, len(features), "RankSim").detach()
         with torch.autocast(features.device.type, enabled=False):
             chosen = self._one_per_label(targets)
-            if features.device.type == "cpu":  # elsewhere the number of labels would have to be waited for
-                rows = chosen.nonzero()[:, 0]
-                features, targets, chosen = features[rows], targets[rows], chosen[rows]
+            if may_look(features) and not chosen.all():
+                features, targets, chosen = features[chosen], targets[chosen], chosen[chosen]
             count = chosen.sum()
-            wanted = _ranks(_distances(targets, chosen), _rounding(targets)).to(features.dtype) / count
-            found = _SimilarityRanks.apply(unit_rows(features), chosen, self.interpolation, self.loss_scale)
+            wanted = _ranks(_distances(targets, chosen), rounding(targets)).to(features.dtype) / count
+            found = _BlackBoxRanks.apply(cosines(features), chosen, self.interpolation, self.loss_scale)
             pairs = chosen[:, None] & chosen
             return torch.where(pairs, (found - wanted).square(), 0).sum() / count
 
@@ -89,24 +88,24 @@ class RankSim(nn.Module):
         return torch.zeros_like(first).scatter_(0, shuffled[order], first)
 
 
-class _SimilarityRanks(torch.autograd.Function):
-    """Ranks of the cosines of unit rows: (m, D) -> (m, m), 1 / m for the nearest; rows not chosen rank last."""
+class _BlackBoxRanks(torch.autograd.Function):
+    """Descending ranks of similarities in each row: (m, m) -> (m, m), 1 / m for the largest; columns not chosen rank last."""
 
     @staticmethod
-    def forward(ctx, unit: Tensor, chosen: Tensor, interpolation: float, loss_scale: float | Tensor) -> Tensor:
-        apart = torch.where(chosen, -(unit @ unit.T), torch.inf)
+    def forward(ctx, similarities: Tensor, chosen: Tensor, interpolation: float, loss_scale: float | Tensor) -> Tensor:
+        apart = torch.where(chosen, -similarities, torch.inf)
         count = chosen.sum()
         ranks = _ranks(apart) / count
-        ctx.save_for_backward(unit, apart, ranks, count)
+        ctx.save_for_backward(apart, ranks, count)
         ctx.interpolation, ctx.loss_scale = interpolation, loss_scale
         return ranks
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
-        unit, apart, ranks, count = ctx.saved_tensors
+        apart, ranks, count = ctx.saved_tensors
         moved = apart - ctx.interpolation * (gradient / ctx.loss_scale)
-        by_similarity = (_ranks(moved) / count - ranks) * (ctx.loss_scale / (ctx.interpolation + 1e-8))
-        return (by_similarity + by_similarity.T) @ unit, None, None, None
+        return (_ranks(moved) / count - ranks) * (ctx.loss_scale / (ctx.interpolation + 1e-8)), None, None, None
 
 
 def _ranks(values: Tensor, tolerance: float | Tensor = 0.0) -> Tensor:
@@ -124,15 +123,10 @@ def _ranks(values: Tensor, tolerance: float | Tensor = 0.0) -> Tensor:
 
 
 def _order(values: Tensor) -> Tensor:
-    if values.device.type == "cpu" and not torch.compiler.is_compiling():  # numpy sorts three times as fast there
+    if may_look(values):  # numpy sorts three times as fast there
         return torch.from_numpy(np.argsort(values.numpy(), axis=1))
     return values.argsort(dim=1)
 
 
 def _distances(targets: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen, (targets[:, None] - targets).abs(), torch.inf)
-
-
-def _rounding(targets: Tensor) -> Tensor:
-    """By how much two differences of labels can differ through the rounding of the labels alone."""
-    return 2 * torch.finfo(targets.dtype).eps * targets.abs().max()

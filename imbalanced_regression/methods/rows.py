@@ -6,15 +6,20 @@ place and a column never meets a vector by broadcasting. Legend: B batch, D feat
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
+
+
+def may_look(values: Tensor) -> bool:
+    """Whether the values may be looked at, to refuse or to leave out rows: on an accelerator that is to wait for it."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def feature_rows(features: Tensor, method: str) -> Tensor:
     """Features (B, D), B and D at least 1, as float32 (float64 is kept): half precision makes ties that are none.
 
-    Raises ValueError, naming `method`, for another shape and, on the CPU alone, for NaN or infinite values: on an
-    accelerator to look would be to wait for it.
+    Raises ValueError, naming `method`, for another shape and, on the CPU alone, for NaN or infinite values.
     """
     if features.dim() != 2 or 0 in features.shape:
         raise ValueError(
@@ -33,12 +38,83 @@ def label_rows(values: Tensor, count: int, method: str, name: str = "targets") -
     return _finite(_wide(values.reshape(count)), method, name, f"take the rows without {name} out")
 
 
+def same_rows(outputs: Tensor, targets, method: str) -> tuple[Tensor, Tensor]:
+    """Outputs and targets, of equal shapes or (B,) and (B, 1), as float32 (float64 is kept): (B, 1), or as they are.
+
+    Raises ValueError for every other pair of shapes, none of which may broadcast, and for no rows.
+    """
+    targets = targets if isinstance(targets, Tensor) else torch.as_tensor(np.asarray(targets))
+    column = outputs.dim() > 0 and {outputs.shape, targets.shape} == {(len(outputs),), (len(outputs), 1)}
+    if not outputs.dim() or outputs.numel() == 0 or not (outputs.shape == targets.shape or column):
+        found = f"shape {tuple(targets.shape)} does not fit outputs of shape {tuple(outputs.shape)}"
+        raise ValueError(f"{method}: targets: {found}; pass (B, 1) for both")
+    outputs = _wide(outputs)
+    targets = targets.to(outputs)
+    if column or outputs.dim() == 1:
+        return outputs.reshape(-1, 1), targets.reshape(-1, 1)
+    return outputs, targets
+
+
+def cosines(features: Tensor) -> Tensor:
+    """The cosines of all pairs of rows, (B, D) -> (B, B); a row of zeros has no direction and cosine 0 with all."""
+    return _Cosines.apply(features)
+
+
+class _Cosines(torch.autograd.Function):
+    """One matrix product in each direction: autograd alone would take the gradient of U U^T twice."""
+
+    @staticmethod
+    def forward(ctx, features: Tensor) -> Tensor:
+        inverse = _inverse_lengths(features)
+        unit = features * inverse
+        ctx.save_for_backward(unit, inverse)
+        return unit @ unit.T
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        unit, inverse = ctx.saved_tensors
+        by_unit = (gradient + gradient.T) @ unit
+        along = torch.linalg.vecdot(unit, by_unit).unsqueeze(1)
+        return by_unit.addcmul_(unit, along, value=-1).mul_(inverse)
+
+
 def unit_rows(features: Tensor) -> Tensor:
     """Each row over its length, (B, D); a row of zeros has no direction and stays zero, with a finite gradient."""
+    return features * _inverse_lengths(features)
+
+
+def _inverse_lengths(features: Tensor) -> Tensor:
     squares = features.square().sum(dim=1, keepdim=True)
-    tiny = torch.finfo(features.dtype).tiny
-    # not divided by max(length, eps): at a row of zeros that gradient is 1 / eps
-    return features * torch.where(squares > tiny, squares, 1).rsqrt()
+    # not one over max(length, eps): at a row of zeros that gradient is 1 / eps
+    return torch.where(squares > torch.finfo(features.dtype).tiny, squares, 1).rsqrt()
+
+
+def rounding(targets: Tensor) -> Tensor:
+    """By how much two differences of labels (B,) can differ through the rounding of the labels alone: a tensor ()."""
+    return 2 * torch.finfo(targets.dtype).eps * targets.abs().max()
+
+
+def groups(targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The distinct labels of (B,): values (S,) ascending, which of them are used (S,) bool, and each row's place (B,).
+
+    On the CPU S is their number m; elsewhere S is B and the last B - m places are unused.
+    """
+    ordered, order = targets.detach().sort()
+    new = torch.ones_like(ordered, dtype=torch.bool)
+    new[1:] = ordered[1:] != ordered[:-1]
+    place = new.cumsum(0) - 1
+    index = torch.empty_like(order).scatter_(0, order, place)
+    size = int(place[-1]) + 1 if may_look(targets) else len(targets)
+    values = ordered.new_zeros(size).scatter_(0, place, ordered)
+    used = torch.zeros(size, dtype=torch.bool, device=targets.device).scatter_(0, place, True)
+    return values, used, index
+
+
+def bin_of(targets: Tensor, edges: Tensor) -> Tensor:
+    """The bin of each label (B,) -> (B,) int64, for `edges` a tensor of `Bins.compared_edges`."""
+    labels = targets.detach().to(edges.dtype).contiguous()
+    return (torch.bucketize(labels, edges, right=True) - 1).clamp(0, len(edges) - 2)
 
 
 def _wide(values: Tensor) -> Tensor:
@@ -46,7 +122,7 @@ def _wide(values: Tensor) -> Tensor:
 
 
 def _finite(values: Tensor, method: str, name: str, way_out: str) -> Tensor:
-    if values.device.type != "cpu" or torch.compiler.is_compiling():
+    if not may_look(values):
         return values
     low, high = values.detach().aminmax()  # NaN if any is; a third of the time of isfinite on each
     if not (low.isfinite() and high.isfinite()):

@@ -307,6 +307,18 @@ def loss(name, predictions, targets, weights=None, activate="sigmoid", beta=None
     return total / len(predictions)
 
 
+def concordance(preds, targets, weights=None) -> float:
+    """Lin's concordance correlation with population moments."""
+    total = sum(weights) if weights else len(preds)
+    weights = weights or [1.0] * len(preds)
+    means = [sum(w * x for w, x in zip(weights, values)) / total for values in (preds, targets)]
+    spreads = [
+        sum(w * (x - mean) ** 2 for w, x in zip(weights, values)) / total for values, mean in zip((preds, targets), means)
+    ]
+    together = sum(w * (p - means[0]) * (y - means[1]) for w, p, y in zip(weights, preds, targets)) / total
+    return 2 * together / (spreads[0] + spreads[1] + (means[0] - means[1]) ** 2)
+
+
 # Metrics
 
 

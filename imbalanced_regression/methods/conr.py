@@ -1,0 +1,79 @@
+"""ConR: a sample is pushed away from those which it is confused with, and pulled to those with labels near its own.
+
+The one idea: two samples are confused when their predictions are near and their labels are not; the rarer the sample and
+the farther the labels, the harder the push. Source: "ConR: Contrastive Regularizer for Deep Imbalanced Regression"
+(ICLR 2024, arXiv 2309.06651, section 3).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .rows import cosines, feature_rows, label_rows, rounding
+
+
+class ConR(nn.Module):
+    """Mean over all rows i of L_i = -(w_i / |P_i|) sum_{j in P_i} [ s_ij - log( sum_P e^s_ip + sum_N S_in e^s_in ) ].
+
+    Positives P_i are the other rows with |y_i - y_j| <= within, negatives N_i those beyond it whose predictions lie
+    within; s is the cosine of the features over the temperature and S_in = w_i exp(push |y_i - y_n|). A row without a
+    positive, or without a negative, costs 0. The weight of the rows both pushes and weighs, and is 1 without weights.
+
+    Made for two augmented views of each sample as 2B rows (`two_views`), which give every row a positive.
+
+    Args:
+        within: labels and predictions this near count as equal, in the unit of the label, 0 or above.
+        temperature: of the similarities, above 0.
+        push: growth of a negative's share with the label distance, per unit of the label, 0 or above.
+
+    Raises:
+        ValueError: an argument out of range.
+    """
+
+    two_views = True
+
+    def __init__(self, within: float = 1.0, temperature: float = 0.2, push: float = 0.01):
+        super().__init__()
+        if not 0 <= within < float("inf"):
+            raise ValueError(f"within: expected a finite number, 0 or above, in the unit of the label, found {within}")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature: expected a finite number above 0, for example 0.2, found {temperature}")
+        if not 0 <= push < float("inf"):
+            raise ValueError(f"push: expected a finite number, 0 or above, for example 0.01, found {push}")
+        self.within, self.temperature, self.push = float(within), float(temperature), float(push)
+
+    def extra_repr(self) -> str:
+        return f"within={self.within:g}, temperature={self.temperature:g}, push={self.push:g}"
+
+    def forward(self, features: Tensor, targets: Tensor, preds: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """The term: features (B, D), targets, preds and weights (B,) or (B, 1), weights may be None -> a scalar.
+
+        The gradient goes through the features alone.
+
+        Raises:
+            ValueError: no predictions, shapes that do not fit; NaN or infinite values, on the CPU.
+        """
+        features = feature_rows(features, "ConR")
+        if preds is None:
+            raise ValueError("ConR: preds: expected the predictions (B,) or (B, 1), found None; pass those of the same rows")
+        targets = label_rows(targets.detach(), len(features), "ConR")
+        preds = label_rows(preds.detach(), len(features), "ConR", "preds")
+        with torch.autocast(features.device.type, enabled=False):
+            apart = (targets[:, None] - targets).abs()
+            near = apart <= self.within + rounding(targets)
+            confused = ~near & ((preds[:, None] - preds).abs() <= self.within)
+            positive = near.fill_diagonal_(False)
+            logs = (self.push * apart).to(features.dtype)
+            if weights is not None:
+                weights = label_rows(weights.detach(), len(features), "ConR", "weights").to(features.dtype)
+                logs = logs + weights.log()[:, None]
+            logits = cosines(features) / self.temperature
+            count = positive.sum(dim=1)
+            counted = (count > 0) & confused.any(dim=1)
+            # in logarithms, as push times a wide label range overflows; rows that cost nothing get logits without NaN
+            members = torch.where(positive, logits, torch.where(confused, logits + logs, -torch.inf))
+            members = torch.where(counted[:, None], members, 0)
+            pulled = torch.where(positive, logits, 0).sum(dim=1) / count.clamp(min=1)
+            loss = torch.where(counted, torch.logsumexp(members, dim=1) - pulled, 0)
+            return (loss if weights is None else loss * weights).mean()

@@ -1,0 +1,185 @@
+"""SRL: the trace of the mean features over the labels is to cover the sphere, evenly, with each sample near its place.
+
+The one idea: regularise the curve that the label draws through the feature space, not single pairs; bins without a
+sample in the batch are held by a surrogate of the epochs before. Source: surrogate-driven representation learning with
+geometric constraints (CVPR 2025); the sign of the homogeneity is the paper's: neighbours are drawn together.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..bins import Bins, check_bins
+from .rows import bin_of, feature_rows, label_rows, may_look, unit_rows
+
+
+def enveloping(centroids: Tensor, points: Tensor, used: Tensor | None = None) -> Tensor:
+    """1 - the mean over points u (P, D) on the sphere of max_k u . c_k: 0 where centroids (K, D) lie at every point.
+
+    Centroids of any length are made unit; `used` (K,) bool leaves the others out.
+    """
+    nearness = points @ unit_rows(centroids).T
+    if used is not None:
+        nearness = torch.where(used, nearness, -torch.inf)
+    return 1 - nearness.amax(dim=1).mean()
+
+
+def homogeneity(centroids: Tensor, labels: Tensor, used: Tensor | None = None) -> Tensor:
+    """sum_k |c_{k+1} - c_k|^2 / (y_{k+1} - y_k) over neighbours in the ascending labels (K,); 0 for one centroid.
+
+    Centroids (K, D) of any length are made unit; of those `used` (K,) bool leaves out, the gap is bridged.
+    """
+    unit = unit_rows(centroids)
+    labels = labels.to(unit)
+    if used is None:
+        steps, gaps = (unit[1:] - unit[:-1]).square().sum(dim=1), labels[1:] - labels[:-1]
+        return (steps / gaps).sum()
+    order = used.logical_not().to(torch.uint8).argsort(stable=True)  # those in use first, in their order
+    unit, labels, used = unit[order], labels[order], used[order]
+    steps, gaps = (unit[1:] - unit[:-1]).square().sum(dim=1), labels[1:] - labels[:-1]
+    return torch.where(used[1:], steps / torch.where(used[1:], gaps, 1), 0).sum()
+
+
+def srl_contrastive(
+    features: Tensor, index: Tensor, centroids: Tensor, temperature: float, used: Tensor | None = None
+) -> Tensor:
+    """Mean over rows of -log softmax_k( zn_i . c_k / temperature ) at the row's own centroid `index` (B,) int64.
+
+    Features (B, D) and centroids (K, D) of any length are made unit; `used` (K,) bool leaves the others out.
+    """
+    logits = unit_rows(features) @ unit_rows(centroids).T / temperature
+    if used is not None:
+        logits = torch.where(used, logits, -torch.inf)
+    return nn.functional.cross_entropy(logits, index)
+
+
+class SRL(nn.Module):
+    """envelope * enveloping + homogeneity * homogeneity + contrast * srl_contrastive, over bins of the label.
+
+    A bin's centroid is the mean unit feature of its samples in the batch, or else its surrogate of the epochs before,
+    both made unit length; bins with neither take no part. In the first epoch the term is 0 and gathers only. In training
+    each call adds the rows it sees to the epoch's sums, and `finish_epoch` turns these into the next surrogates:
+    S <- momentum S + (1 - momentum) new, made unit. The rows must be those of all ranks; the state is then equal on all.
+
+    Args:
+        bins: over the label, K of them.
+        feature_dim: number of features D.
+        envelope, homogeneity, contrast: the strengths, 0 or above.
+        temperature: of the contrast, above 0.
+        points: how many points of the sphere measure the coverage, drawn once by `seed`; with many features the nearest
+            centroid is far from each of them, so few points say little.
+        momentum: share of the old surrogate kept at the end of an epoch, in [0, 1).
+
+    Raises:
+        ValueError: an argument out of range.
+
+    Buffers, all in a checkpoint, also one within an epoch: `surrogates` (K, D), `known` (K,) bool, and of the running
+    epoch `sums` (K, D) and `counts` (K,).
+    """
+
+    surrogates: Tensor
+    known: Tensor
+    sums: Tensor
+    counts: Tensor
+    _edges: Tensor
+    _labels: Tensor
+    _points: Tensor
+
+    def __init__(
+        self, bins: Bins, feature_dim: int, *, envelope: float = 0.1, homogeneity: float = 0.1, contrast: float = 1.0,
+        temperature: float = 0.1, points: int = 2000, momentum: float = 0.9, seed: int = 0,
+    ):
+        super().__init__()
+        count = check_bins(bins).count
+        if int(feature_dim) != feature_dim or feature_dim < 1:
+            raise ValueError(f"feature_dim: expected a whole number, at least 1, found {feature_dim}")
+        for name, value in (("envelope", envelope), ("homogeneity", homogeneity), ("contrast", contrast)):
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"{name}: expected a finite number, 0 or above, for example 0.1, found {value}")
+        if not 0 < temperature < float("inf"):
+            raise ValueError(f"temperature: expected a finite number above 0, for example 0.1, found {temperature}")
+        if int(points) != points or points < 1:
+            raise ValueError(f"points: expected a whole number, at least 1, for example 2000, found {points}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum: expected 0 <= momentum < 1, found {momentum}")
+        self.bins, self.feature_dim, self.momentum = bins, int(feature_dim), float(momentum)
+        self.envelope, self.homogeneity, self.contrast = float(envelope), float(homogeneity), float(contrast)
+        self.temperature = float(temperature)
+        self.register_buffer("surrogates", torch.zeros(count, self.feature_dim))
+        self.register_buffer("known", torch.zeros(count, dtype=torch.bool))
+        self.register_buffer("sums", torch.zeros(count, self.feature_dim))
+        self.register_buffer("counts", torch.zeros(count))
+        self.register_buffer("_edges", torch.tensor(np.array(bins.compared_edges)), persistent=False)
+        self.register_buffer("_labels", torch.tensor(bins.centers, dtype=torch.float32), persistent=False)
+        draw = torch.Generator().manual_seed(int(seed))
+        sphere = unit_rows(torch.randn(int(points), self.feature_dim, generator=draw))
+        self.register_buffer("_points", sphere, persistent=False)
+        self._begun: bool | None = None  # whether any surrogate is known, without asking the device in every step
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.bins}, {self.feature_dim}, envelope={self.envelope:g}, homogeneity={self.homogeneity:g}, "
+            f"contrast={self.contrast:g}, temperature={self.temperature:g}, points={len(self._points)}, "
+            f"momentum={self.momentum:g}"
+        )
+
+    def forward(self, features: Tensor, targets: Tensor, preds: Tensor | None = None, weights: Tensor | None = None) -> Tensor:
+        """The term: features (B, D), targets (B,) or (B, 1), in the unit of the bins -> a scalar, 0 in the first epoch.
+
+        `preds` and `weights` are not used. In evaluation mode nothing is gathered.
+
+        Raises:
+            ValueError: shapes that do not fit; NaN or infinite values, on the CPU.
+        """
+        features = feature_rows(features, "SRL")
+        targets = label_rows(targets, len(features), "SRL")
+        if features.shape[1] != self.feature_dim:
+            raise ValueError(f"SRL: features: expected {self.feature_dim} of them, found {features.shape[1]}; see feature_dim")
+        with torch.autocast(features.device.type, enabled=False):
+            index, unit = bin_of(targets, self._edges), unit_rows(features)
+            sums = unit.new_zeros(self.sums.shape).index_add(0, index, unit)
+            counts = unit.new_zeros(self.counts.shape).index_add(0, index, unit.new_ones(len(unit)))
+            if self.training:
+                self.sums += sums.detach()
+                self.counts += counts
+            if self._begun is None:
+                self._begun = bool(self.known.any())
+            if not self._begun:
+                return sums[:1, :1].sum() * 0
+            here = counts > 0
+            centroids = torch.where(here[:, None], sums, self.surrogates.to(sums))
+            used, labels = here | self.known, self._labels
+            if may_look(features):
+                place = used.cumsum(0) - 1
+                centroids, labels, index, used = centroids[used], labels[used], place[index], used[used]
+            centroids = unit_rows(centroids)
+            return (
+                self.envelope * enveloping(centroids, self._points.to(centroids), used)
+                + self.homogeneity * homogeneity(centroids, labels, used)
+                + self.contrast * srl_contrastive(unit, index, centroids, self.temperature, used)
+            )
+
+    @torch.no_grad()
+    def finish_epoch(self, epoch: int) -> None:
+        """End the epoch: the rows gathered since the last call become, or move, the surrogates of their bins.
+
+        Raises ValueError, with the bin, where a gathered feature was NaN or infinite.
+        """
+        finite = self.sums.isfinite().all(dim=1)
+        if not finite.all():
+            bad = int((~finite).nonzero()[0])
+            raise ValueError(f"SRL: features: NaN or infinite in bin {bad} of epoch {epoch}; a lower learning rate may help")
+        here = self.counts > 0
+        new = unit_rows(self.sums)
+        moved = unit_rows(self.momentum * self.surrogates + (1 - self.momentum) * new)
+        self.surrogates.copy_(torch.where(here[:, None], torch.where(self.known[:, None], moved, new), self.surrogates))
+        self.known |= here
+        self.sums.zero_()
+        self.counts.zero_()
+        self._begun = None
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._begun = None
