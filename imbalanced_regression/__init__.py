@@ -21,6 +21,7 @@ _HOME = {
     "lds_weights_per_output": ".methods.lds",
     "FDS": ".methods.fds",
     "Regressor": ".training.model",
+    "ScaledLinear": ".training.model",
     "weighted_mse_loss": ".methods.losses",
     "weighted_l1_loss": ".methods.losses",
     "weighted_huber_loss": ".methods.losses",
@@ -77,7 +78,7 @@ if TYPE_CHECKING:
     from .methods.vir import NIG, nig_loss, nig_nll
     from .methods.windows import get_lds_kernel_window
     from .metrics import DepthMetrics, correlations, shot_metrics, shot_of_counts
-    from .training.model import Regressor
+    from .training.model import Regressor, ScaledLinear
     from .uncertainty import ause, spread_metrics
 
 
