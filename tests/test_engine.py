@@ -488,6 +488,21 @@ def test_streaming_leaves_out_the_epochs_before_start_update(tmp_path):
     assert model.fds.num_samples_tracked.sum() == 90
 
 
+@pytest.mark.parametrize("fds_stats", ["second_pass", "streaming"])
+@pytest.mark.parametrize("steps", [4, 12, 9], ids=["less than a pass", "two passes", "a pass and a half"])
+def test_the_epoch_of_fds_is_a_pass_wherever_the_validations_lie(tmp_path, fds_stats, steps):
+    """Six batches are a pass. Without dropout nothing but FDS knows where an epoch ends, so 36 steps are 36 steps."""
+    changes = {"fds_stats": fds_stats, "schedule": []}
+    toy.run(tmp_path / "passes", model=toy.make_model(dropout=0.0), epochs=6, **changes)
+    epochs = 36 // steps
+    toy.run(tmp_path / "steps", model=toy.make_model(dropout=0.0), steps=steps, epochs=epochs - 1, **changes)
+    again = toy.make_model(dropout=0.0, seed=9)
+    toy.run(tmp_path / "steps", model=again, steps=steps, epochs=epochs, resume="", **changes)
+    last = [checkpoint.load(tmp_path / name / checkpoint.LAST)["state_dict"] for name in ("passes", "steps")]
+    assert same_state(last[0], last[1])
+    assert int(last[0]["fds.epoch"]) == 5
+
+
 def test_fds_starts_smoothing_in_its_epoch(tmp_path):
     """With start_smooth beyond the last epoch, FDS changes nothing; from epoch 1 on it does."""
     without, _ = toy.run(tmp_path / "a", model=toy.make_model(fds=False))

@@ -48,6 +48,8 @@ class FDS(OwnTypes):
     are float32 (float64 where that is torch's default type) and stay so in a model cast to another type.
     """
 
+    observes_smoothed = False  # whether its statistics are of the features that `smooth` gave instead of the raw ones
+
     epoch: Tensor
     running_mean: Tensor
     running_var: Tensor
@@ -231,6 +233,10 @@ class FDS(OwnTypes):
     def observed(self) -> list[Tensor]:
         """What `observe` has summed up since the last `finish_epoch`, on the CPU; for a checkpoint within an epoch."""
         return [part.cpu().clone() for part in self._sums or ()]
+
+    def forget_observed(self) -> None:
+        """Drop what was observed since the last `finish_epoch`, as after an interrupted second pass."""
+        self._sums = self._outside = None
 
     @torch.inference_mode(False)
     @torch.no_grad()

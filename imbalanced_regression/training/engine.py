@@ -2,11 +2,12 @@
 
 The one idea: a batch is `(inputs, targets, weights)`, and the loop looks at targets and weights only. One step reads
 loss = criterion(pred, target, weights) + sum(strength * term(features, target, pred)).
-An epoch here is what lies between two validations: one pass over the data, or a number of steps.
+An epoch here is what lies between two validations: one pass over the data, or a number of steps. FDS counts in passes.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import threading
@@ -179,6 +180,15 @@ def run(
                 checkpoint.save(folder, state, is_best)
             runtime.barrier()
 
+        def end_pass(number: int, stop: Listener) -> None:
+            """FDS's epoch is a pass over the data, wherever the validations lie."""
+            if model.fds is None or number < model.fds.start_update:
+                return
+            stats_batches.epoch = number
+            stats_loader.generator.manual_seed(mix(args.seed, number, 1))
+            second_pass = stats_loader if args.fds_stats == "second_pass" else None
+            update_fds(wrapped, second_pass, runtime, number, shares=stats_batches.shares(), stop=stop)
+
         with Listener(speaks=runtime.is_main) as stop, _Events(folder, training.epoch, enabled=runtime.is_main) as events:
             for epoch in range(training.epoch, args.epochs):
                 if args.patience is not None and training.bad_checks >= args.patience:
@@ -190,19 +200,13 @@ def run(
                     group["lr"] = lr
                 seed_all(mix(args.seed, epoch, runtime.rank))
                 _set_epoch(train_loader, batches, args.seed, epoch)
-                stats_loader.generator.manual_seed(mix(args.seed, epoch, 1))
-                updates_fds = model.fds is not None and epoch >= model.fds.start_update
                 try:
                     train_loss = train_one_epoch(
                         wrapped, train_loader, criterion, optimizer, runtime, epoch=epoch, terms=terms,
                         shares=batches.shares(), max_grad_norm=args.max_grad_norm, scaler=scaler,
-                        observe=updates_fds and args.fds_stats == "streaming", print_freq=args.print_freq,
-                        within=training.within, stop=stop,
+                        observe=args.fds_stats == "streaming", print_freq=args.print_freq, within=training.within, stop=stop,
+                        per_pass=batches.per_pass, end_pass=functools.partial(end_pass, stop=stop),
                     )
-                    if updates_fds:
-                        stats_batches.epoch = epoch
-                        second_pass = stats_loader if args.fds_stats == "second_pass" else None
-                        update_fds(wrapped, second_pass, runtime, epoch, shares=stats_batches.shares(), stop=stop)
                 except Interrupted as signal:
                     save()
                     saved = f"epoch {epoch + 1}, step {training.within.step} of {len(batches)}"
@@ -288,6 +292,8 @@ def train_one_epoch(
     print_freq: int = 100,
     within: Within | None = None,
     stop: Listener | None = None,
+    per_pass: int | None = None,
+    end_pass: Callable[[int], None] | None = None,
 ) -> float:
     """One epoch of training steps; returns the mean loss over the global batches.
 
@@ -295,11 +301,14 @@ def train_one_epoch(
         loader: gives (inputs, targets, weights).
         shares: what this rank's part of each batch counts (`Batches.shares`); 1 each when None.
         max_grad_norm: gradients are scaled down to this norm; None leaves them.
-        observe: collect FDS statistics from these very forward passes.
+        observe: collect FDS statistics from these very forward passes, from its `start_update` on.
         print_freq: steps between log lines, and on an accelerator between looks at the loss.
         within: where in the epoch to begin, and on return or interruption where it stands. The batches before are read
             again, without being trained on, so that whatever draws at random in the loader goes on as it would have.
         stop: asked between two steps; several processes on accelerators ask when they look at the loss.
+        per_pass: steps of a pass over the data, whose number is the epoch that FDS is told; an epoch's own when None.
+        end_pass: called with a pass's number after its last step, even within an epoch. An interruption before its end
+            has it called again when the epoch is taken up.
 
     Raises:
         Interrupted: `stop` has heard a signal, on any rank; all ranks stop after the same step.
@@ -321,16 +330,23 @@ def train_one_epoch(
     if observe and fds is not None:
         for sums in within.sums:
             fds.add_observed(sums)
+    within.sums = []
+    first, per_pass = epoch * steps, steps if per_pass is None else per_pass
 
     def here() -> None:
         within.step, within.total, within.random = seen, total, random_state(runtime.device)
-        within.sums = [fds.observed()] if observe and fds is not None else []
 
+    def end_of_pass(done: int) -> bool:
+        return done > 0 and (first + done) % per_pass == 0
+
+    if end_pass is not None and seen < steps and end_of_pass(seen):
+        end_pass((first + seen) // per_pass - 1)
     for step, batch in enumerate(batches, seen):
         inputs, targets, weights = runtime.move(batch)
         share = 1.0 if shares is None else shares[step]
+        number = (first + step) // per_pass
         with runtime.autocast(), counted(model, share):
-            preds, features = model(inputs, targets, epoch)
+            preds, features = model(inputs, targets, number)
         preds = preds.float()
         loss = criterion(preds, targets, weights)
         for strength, term in terms:
@@ -351,11 +367,11 @@ def train_one_epoch(
         else:
             scaler.step(optimizer)
             scaler.update()
-        if observe and fds is not None and share > 0:
+        if observe and fds is not None and share > 0 and number >= fds.start_update:
             fds.observe(features, targets)
         pending.append(loss.detach())
         noted = stop is not None and runtime.world == 1 and stop.heard
-        if len(pending) == look_every or step == steps - 1 or noted:
+        if len(pending) == look_every or step == steps - 1 or noted or end_of_pass(step + 1):
             losses = runtime.mean(torch.stack(pending)).tolist()
             for back, value in enumerate(losses):
                 if not value < _LARGEST_LOSS:
@@ -366,12 +382,17 @@ def train_one_epoch(
                     )
             total, seen = total + sum(losses), seen + len(losses)
             pending.clear()
-            if stop is not None and (number := runtime.highest(stop.heard)):
+            if stop is not None and (heard := runtime.highest(stop.heard)):
                 here()
-                raise Interrupted(number)
+                raise Interrupted(heard)
+        if end_pass is not None and step < steps - 1 and end_of_pass(step + 1):
+            here()
+            end_pass(number)
         if (step + 1) % print_freq == 0:
             logger.info("epoch %d, step %d/%d: train loss %.5g", epoch + 1, step + 1, steps, total / max(seen, 1))
     here()
+    if end_pass is not None and end_of_pass(steps):
+        end_pass((first + steps) // per_pass - 1)
     return total / max(seen, 1)
 
 
@@ -396,7 +417,7 @@ def update_fds(
 
     The pass runs in training mode, as published (dropout acts, batches are normalised by their own statistics), but the
     running statistics of the normalisation layers stay as they are. `shares` and `stop` as in `train_one_epoch`; an
-    interrupted pass leaves the statistics as they were.
+    interrupted pass leaves the statistics as they were. For an FDS that observes smoothed features they are smoothed.
     """
     fds = unwrap(model).fds
     assert fds is not None
@@ -410,10 +431,11 @@ def update_fds(
             inputs, targets, _ = runtime.move(batch)
             share = 1.0 if shares is None else shares[step]
             with runtime.autocast(), counted(model, share):
-                _, features = forward(inputs)
+                _, features = forward(inputs, targets, epoch) if fds.observes_smoothed else forward(inputs)
             if share > 0:
                 fds.observe(features, targets)
             if stop is not None and (number := runtime.highest(stop.heard)):
+                fds.forget_observed()
                 raise Interrupted(number)
         for module in tracking:
             module.track_running_stats = True

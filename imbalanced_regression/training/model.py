@@ -31,9 +31,11 @@ class Regressor(nn.Module):
         self.frozen = False
 
     def forward(self, inputs, targets: Tensor | None = None, epoch: int | None = None) -> tuple[Tensor, Tensor]:
-        """Predictions and the raw (not smoothed) features. FDS acts only in training mode, given targets and epoch.
+        """Predictions and the features FDS takes its statistics from: raw, but smoothed where `fds.observes_smoothed`.
 
-        `targets` are in the unit of the bins of `fds`, `epoch` counts from 0.
+        FDS acts only in training mode, given targets and epoch.
+
+        `targets` are in the unit of the bins of `fds`, `epoch` counts passes over the data from 0.
         """
         features = self.encoder(inputs)
         if self.neck is not None:
@@ -41,7 +43,7 @@ class Regressor(nn.Module):
         smoothed = features
         if self.fds is not None and targets is not None and epoch is not None:
             smoothed = self.fds.smooth(features, targets, epoch)
-        return self.head(smoothed), features
+        return self.head(smoothed), smoothed if self.fds is not None and self.fds.observes_smoothed else features
 
     def freeze_encoder(self) -> None:
         """For regressor re-training (RRT): the encoder no longer learns, and its normalisation statistics stay as they are.

@@ -33,7 +33,10 @@ class _OtherOptimizer(ValueError):
 
 @dataclass
 class Within:
-    """How far an epoch has come: steps done, the sum of their losses, and on this rank the generators and FDS's sums."""
+    """How far an epoch has come: steps done, the sum of their losses, on this rank the generators.
+
+    `sums` is what FDS had observed of the running pass when the checkpoint was written, for the loop to take up.
+    """
 
     step: int = 0
     total: float = 0.0
@@ -70,8 +73,9 @@ class Training:
             "criterion": self.criterion.state_dict() if learns else None,  # type: ignore[attr-defined]
             **more,
         }
-        if self.within.step:
-            ranks = self.runtime.gather({"random": self.within.random, "sums": self.within.sums})
+        sums = [] if self.model.fds is None else self.model.fds.observed()
+        ranks = self.runtime.gather({"random": self.within.random, "sums": [sums] if sums else []})
+        if self.within.step or any(rank["sums"] for rank in ranks):  # sums also between two epochs within one pass
             state["within"] = {"step": self.within.step, "total": self.within.total, "ranks": ranks}
         return state
 
@@ -137,7 +141,8 @@ class Training:
         self.within = Within(int(within["step"]), float(within["total"]), None, sums)
         if len(ranks) == here.world:
             self.within.random = ranks[here.rank]["random"]
-            set_random_state(self.within.random)  # here to find out early whether it can be
+            if self.within.random is not None:
+                set_random_state(self.within.random)  # here to find out early whether it can be
         else:
             logger.warning(
                 "--resume: the epoch was begun by %d processes and now there are %d: what its other steps draw at random "
