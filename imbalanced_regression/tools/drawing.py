@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # distinguishable without colour vision, and dark enough under the shaded shots
 BAR, LINE, OTHER, MUTED = "#7aa6c2", "#c44e52", "#3b6e8f", "#999999"
-SHADES = {"many": "#e8f1e4", "medium": "#fdf3d8", "few": "#f9e0dc"}
+SHADES = {"many": "#e8f1e4", "medium": "#fdf3d8", "few": "#f9e0dc", "zero_interp": "#e4dff0", "zero_extrap": "#e9e9e9"}
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -30,7 +30,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def shade_shots(axes, edges, shots) -> None:
-    """Shade the background by shot: edges (K + 1,) on the x-axis, shots (K,) of "many", "medium" or "few"."""
+    """Shade the background by shot: edges (K + 1,) on the x-axis, shots (K,), each a key of `SHADES`."""
     for start, stop, shot in runs(shots):
         axes.axvspan(edges[start], edges[stop], color=SHADES[shot], lw=0, zorder=0)
 
