@@ -7,7 +7,6 @@ tables are read by pandas, pictures drawn by matplotlib.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
