@@ -21,6 +21,7 @@ _HOME = {
     "lds_weights_per_output": ".methods.lds",
     "FDS": ".methods.fds",
     "Regressor": ".training.model",
+    "ScaledLinear": ".training.model",
     "weighted_mse_loss": ".methods.losses",
     "weighted_l1_loss": ".methods.losses",
     "weighted_huber_loss": ".methods.losses",
@@ -30,6 +31,26 @@ _HOME = {
     "GAI": ".methods.balanced_mse",
     "BNI": ".methods.balanced_mse",
     "RankSim": ".methods.ranksim",
+    "DistLoss": ".methods.dist_loss",
+    "dist_loss": ".methods.dist_loss",
+    "dense_weights": ".methods.dense_weight",
+    "ConR": ".methods.conr",
+    "OrdinalEntropy": ".methods.ordinal_entropy",
+    "SRL": ".methods.srl",
+    "enveloping": ".methods.srl",
+    "homogeneity": ".methods.srl",
+    "srl_contrastive": ".methods.srl",
+    "ccc_loss": ".methods.losses",
+    "Relevance": ".methods.relevance",
+    "smoter": ".methods.resampling",
+    "smogn": ".methods.resampling",
+    "random_oversample": ".methods.resampling",
+    "random_undersample": ".methods.resampling",
+    "sera": ".metrics",
+    "balanced_mae": ".metrics",
+    "bmase": ".metrics",
+    "ccc": ".metrics",
+    "aore": ".metrics",
     "UVOTE": ".methods.uvote",
     "uvote_loss": ".methods.uvote",
     "uvote_point": ".methods.uvote",
@@ -60,24 +81,32 @@ if TYPE_CHECKING:
     from .bins import Bins
     from .methods.balanced_mse import BMC, BNI, GAI
     from .methods.bsam import climbed
+    from .methods.conr import ConR
+    from .methods.dense_weight import dense_weights
+    from .methods.dist_loss import DistLoss, dist_loss
     from .methods.fds import FDS
     from .methods.lds import effective_density, label_density, lds_weights, lds_weights_joint, lds_weights_per_output
     from .methods.likelihood import GaussianHead, LaplaceHead, laplace_nll
     from .methods.losses import (
+        ccc_loss,
         weighted_focal_l1_loss,
         weighted_focal_mse_loss,
         weighted_huber_loss,
         weighted_l1_loss,
         weighted_mse_loss,
     )
+    from .methods.ordinal_entropy import OrdinalEntropy
     from .methods.rank_n_contrast import RankNContrast, rank_n_contrast
     from .methods.ranksim import RankSim
+    from .methods.relevance import Relevance
+    from .methods.resampling import random_oversample, random_undersample, smogn, smoter
+    from .methods.srl import SRL, enveloping, homogeneity, srl_contrastive
     from .methods.targets import BoxCox, LogTarget, constant_baseline
     from .methods.uvote import UVOTE, uvote_loss, uvote_point, uvote_weights
     from .methods.vir import NIG, nig_loss, nig_nll
     from .methods.windows import get_lds_kernel_window
-    from .metrics import DepthMetrics, correlations, shot_metrics, shot_of_counts
-    from .training.model import Regressor
+    from .metrics import DepthMetrics, aore, balanced_mae, bmase, ccc, correlations, sera, shot_metrics, shot_of_counts
+    from .training.model import Regressor, ScaledLinear
     from .uncertainty import ause, spread_metrics
 
 

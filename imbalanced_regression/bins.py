@@ -7,15 +7,18 @@ falls into the same bin everywhere. Legend used in the whole library: N samples,
 from __future__ import annotations
 
 import logging
+import math
 
 import numpy as np
 
 logger = logging.getLogger(__name__)
 
-_GRID_BINS = 256  # labels on a regular grid get one bin per grid value up to this many
-_LARGEST = 1e300  # beyond it differences of labels are no numbers any more
-_BLOCK = 1 << 16  # labels looked up at a time: what lies between then stays in the cache of the processor
+_LARGEST = 1e300  # larger labels overflow when subtracted
+_BLOCK = 1 << 16  # labels looked up at a time, so that temporaries stay in the CPU cache
 _AUTO_BINS = (10, 100)  # fewest and most equal-width bins chosen automatically
+_GRID_LABELS = 40  # labels on a grid may have as many bins as hold this many on average, in place of F
+_ONE_PER_VALUE = 20  # up to this many unevenly spaced values that repeat get a bin each
+_HEAVY_TAIL = 0.25  # the middle 90 % of the labels lie in less than this share of the range
 
 
 class Bins:
@@ -89,42 +92,36 @@ class Bins:
 
     @classmethod
     def auto(cls, labels) -> Bins:
-        """Bins read off the labels; the choice is logged.
-
-        Labels on a regular grid of at most 256 values (whole numbers, or steps of 5, or of 0.25) get one bin per grid
-        value, centred on it. Others get equal-width bins over [min, max], 10 to 100 of them by the Freedman-Diaconis rule.
+        """Bins read off the labels by the rule of `choose_bins`, which `inspect` follows too; the choice is logged.
 
         Raises ValueError as `index`, and for labels beyond 1e300 in size.
         """
-        labels = as_labels(labels)
-        values = np.unique(labels)
-        low, high = values[0], values[-1]
-        if max(-low, high) > _LARGEST:
-            raise ValueError(f"labels: expected within -{_LARGEST:g} and {_LARGEST:g}, found {low:g} to {high:g}; rescale them")
-        if len(values) == 1:
-            return _single(low)
-        steps = np.diff(values)
-        step = steps.min()
-        on_grid = _ratio(high - low, step) < _GRID_BINS and np.allclose(steps / step, np.round(steps / step), rtol=0, atol=1e-3)
-        if on_grid:
-            count = int(round((high - low) / step)) + 1
-            step = (high - low) / (count - 1)
-            bins = cls(low + step * (np.arange(count + 1) - 0.5))
-            why = f"the labels lie on a grid of step {step:g}"
-        else:
-            lower, upper = np.quantile(labels, [0.25, 0.75])
-            best = 2 * (upper - lower) / np.cbrt(len(labels))
-            wanted = _ratio(high - low, best)
-            bins = cls.uniform(low, high, int(np.clip(np.ceil(wanted) if np.isfinite(wanted) else np.inf, *_AUTO_BINS)))
-            why = "equal width over the range of the labels"
+        bins, _, why = choose_bins(labels)
         logger.info("bins chosen automatically (%s): %r", why, bins)
-        share = bins.counts(labels).max() / len(labels)
-        if not on_grid and share > 0.5:
-            logger.warning(
-                "one of the bins holds %.0f %% of the labels; Bins.quantile(labels, count), explicit Bins(edges) "
-                "or the logarithm of the label may suit them better", 100 * share
-            )
         return bins
+
+    def window(self, labels) -> tuple[int, float]:
+        """The kernel's length ks and width sigma, in bins, that suit `labels` (N,): for LDS and FDS alike.
+
+        Silverman's rule (1986) for the width of a Gaussian kernel, 0.9 min(sd, IQR / 1.349) N^(-1/5), taken in bins, so that
+        unequal bins count alike; in halves, at least 1, at most an eighth of the bins. ks = 2 ceil(sigma) + 1. On the
+        published AgeDB-DIR labels it gives the published 5 and 2.
+
+        Raises ValueError as `index`.
+        """
+        if self.count == 1:
+            return 1, 1.0
+        most = max(1.0, self.count / 8)
+        sigma = round(2 * min(max(self.kernel_width(labels), 1.0), most)) / 2
+        return 2 * math.ceil(sigma) + 1, sigma
+
+    def kernel_width(self, labels) -> float:
+        """Silverman's width for `labels`, in bins, before `window` rounds and bounds it."""
+        labels = as_labels(labels)
+        place = np.interp(labels, self.edges, np.arange(self.count + 1))
+        lower, upper = np.quantile(place, [0.25, 0.75])
+        spread = min(np.std(place), (upper - lower) / 1.349) or np.std(place)
+        return float(0.9 * spread * len(labels) ** -0.2)
 
     @property
     def count(self) -> int:
@@ -280,3 +277,133 @@ def _single(value: float) -> Bins:
     """One bin around the only value there is."""
     half = max(0.5, abs(value) * 1e-3)
     return Bins([value - half, value + half])
+
+
+# -- the rule for bins -------------------------------------------------------------------------------------------------
+
+
+def choose_bins(labels) -> tuple[Bins, str, str]:
+    """The bins that suit labels (N,), the Python that makes them, and the reason.
+
+    F is the number of equal widths after Freedman and Diaconis (1981), 10 to 100.
+    - Labels on a regular grid: whole steps of the grid, centred on its values; one bin for each of up to 3 F places, and
+      `places // F - 1` steps to a bin beyond, so that one more place at most halves the number of bins.
+      F is at least N / 40 there, up to 100.
+    - Up to 20 other values that repeat: one bin for each.
+    - Heavy tails, where the middle 90 % of the labels fill less than a quarter of the range: equal widths in the
+      logarithm, or in asinh around the median where labels are not all positive.
+    - All others: about F bins of a round width.
+
+    Raises ValueError for no labels, NaN or infinite ones, and labels beyond 1e300 in size.
+    """
+    labels = as_labels(labels)
+    values = np.unique(labels)
+    low, high = float(values[0]), float(values[-1])
+    if max(-low, high) > _LARGEST:
+        raise ValueError(f"labels: expected within -{_LARGEST:g} and {_LARGEST:g}, found {low:g} to {high:g}; rescale them")
+    if len(values) == 1:
+        return _single(low), f"Bins({_single(low).edges.tolist()})", "all labels are equal, so there is one bin"
+    try:
+        return _choose_bins(labels, values, low, high)
+    except (ValueError, OverflowError):  # edges that numbers cannot tell apart
+        bins = _equal_or_single(low, high)
+        return bins, f"Bins({bins.edges.tolist()})", "the labels are too close together for finer bins"
+
+
+def _choose_bins(labels: np.ndarray, values: np.ndarray, low: float, high: float) -> tuple[Bins, str, str]:
+    fitting = _bin_count(labels)
+    step = _grid_step(values)
+    places = round((high - low) / step) + 1 if step else 0
+    heavy = _middle(labels) < _HEAVY_TAIL * (high - low)
+    merged = max(1, places // max(fitting, min(len(labels) // _GRID_LABELS, _AUTO_BINS[1])) - 1)
+    if step and (merged == 1 or not heavy):
+        bins, code = _width(low - step / 2, math.ceil(places / merged - 1e-9), merged * step)
+        if merged == 1:
+            return bins, code, f"the labels take {len(values)} values in steps of {step:g}: one bin for each step"
+        return bins, code, (
+            f"{merged} of the labels' steps of {step:g} to a bin, near the rule of Freedman and Diaconis for {len(labels)} labels"
+        )
+    if len(values) <= _ONE_PER_VALUE and len(labels) >= 2 * len(values):
+        middles = ((values[1:] + values[:-1]) / 2).tolist()
+        edges = _rounded([2 * low - middles[0], *middles, 2 * high - middles[-1]], float(np.diff(values).min()))
+        return Bins(edges), f"Bins({edges})", f"the labels take {len(values)} values, unevenly spaced: one bin for each"
+    if heavy:
+        share = 100 * _middle(labels) / (high - low)
+        tail = f"a heavy tail: the middle 90 % of the labels lie in {share:.2g} % of the range, so bins of equal width "
+        if low > 0 and high >= 10 * low:
+            count = _bin_count(np.log(labels))
+            first, last = _four_digits(low, math.floor), _four_digits(high, math.ceil)
+            why = tail + "would leave most empty; these are equally wide in the logarithm of the label"
+            return Bins(np.geomspace(first, last, count + 1)), f"Bins(np.geomspace({first}, {last}, {count + 1}))", why
+        center, scale = _rounded([np.median(labels), spread(labels)], spread(labels))
+        bent = np.arcsinh((labels - center) / scale)
+        first, last = math.floor(10 * bent.min()) / 10, math.ceil(10 * bent.max()) / 10
+        count = _bin_count(bent)
+        code = f"Bins({center} + {scale} * np.sinh(np.linspace({first}, {last}, {count + 1})))"
+        why = tail + f"would leave most empty; these grow with the distance from the median, {center:g}"
+        return Bins(center + scale * np.sinh(np.linspace(first, last, count + 1))), code, why
+    width = _round_number((high - low) / fitting)
+    start = width * math.floor(low / width + 1e-9)
+    bins, code = _width(start, max(1, math.ceil((high - start) / width - 1e-9)), width)
+    return bins, code, f"a round width near the rule of Freedman and Diaconis for {len(labels)} labels"
+
+
+def _width(low: float, count: int, width: float) -> tuple[Bins, str]:
+    low, width = _rounded([low, width], width / count)
+    (high,) = _rounded([low + count * width], width / count)
+    return Bins.width(low, high, width), f"Bins.width({low}, {high}, {width})"
+
+
+def _grid_step(values: np.ndarray) -> float:
+    """The step of the regular grid on which sorted distinct values lie, or 0 where they lie on none of up to 1e5 places."""
+    steps = np.diff(values)
+    span = float(values[-1] - values[0])
+    places = _ratio(span, float(steps.min()))
+    if places > 1e5:
+        return 0.0
+    step = span / round(places)
+    at = (values - values[0]) / step
+    if not np.allclose(at, np.round(at), rtol=0, atol=1e-2):
+        return 0.0
+    # full-precision labels always fit some fine grid; accept one only if it is well used, or made by rounding
+    return step if len(values) >= 0.05 * (span / step) or step == round(step, 3) else 0.0
+
+
+def _middle(labels: np.ndarray) -> float:
+    lower, upper = np.quantile(labels, [0.05, 0.95])
+    return float(upper - lower)
+
+
+def spread(labels: np.ndarray) -> float:
+    """The interquartile range, or where that is 0 the standard deviation; above 0 unless all labels are equal."""
+    lower, upper = np.quantile(labels, [0.25, 0.75])
+    return float(upper - lower) or float(np.std(labels / np.abs(labels).max())) * float(np.abs(labels).max())
+
+
+def _bin_count(labels: np.ndarray) -> int:
+    """How many bins of equal width: Freedman and Diaconis (1981), within 10 to 100."""
+    wanted = _ratio(float(np.ptp(labels)), float(2 * spread(labels) / np.cbrt(len(labels))))
+    return int(np.clip(np.ceil(wanted), *_AUTO_BINS))
+
+
+def _round_number(value: float) -> float:
+    power = 10.0 ** math.floor(math.log10(value))
+    return float(f"{min((power * m for m in (1, 2, 2.5, 5, 10)), key=lambda r: abs(math.log(r / value))):.3g}")
+
+
+def _four_digits(value: float, to) -> float:
+    """A positive value rounded down or up (`to`) to four digits."""
+    unit = 10.0 ** (math.floor(math.log10(value)) - 3)
+    return float(f"{to(round(value / unit, 6)) * unit:.4g}")
+
+
+def _rounded(values, scale: float) -> list[float]:
+    """Values with as many decimals as a thousandth of `scale` needs: short to write, and nothing moves by more."""
+    return [round(float(value), 3 - math.floor(math.log10(scale))) for value in values]
+
+
+def _equal_or_single(low: float, high: float) -> Bins:
+    try:
+        return Bins.uniform(low, high, _AUTO_BINS[0])
+    except ValueError:
+        return Bins([low, high])

@@ -97,6 +97,6 @@ def make_head(feature_dim: int, start: float) -> ScaledLinear:
 
     It learns in score / 100: in points, steps of the learning rate would take epochs to climb to 75.
     """
-    head = ScaledLinear(feature_dim, unit=UNIT)
+    head = ScaledLinear(feature_dim, scale=UNIT)
     nn.init.constant_(head.bias, start / UNIT)
     return head

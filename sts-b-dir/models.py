@@ -82,4 +82,4 @@ class Highway(nn.Module):
 
 def make_head(feature_dim: int) -> ScaledLinear:
     """features -> score 0..5, (B, 1); it learns in score / 5, as published."""
-    return ScaledLinear(feature_dim, unit=PUBLISHED_UNIT)
+    return ScaledLinear(feature_dim, scale=PUBLISHED_UNIT)

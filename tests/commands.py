@@ -1,4 +1,4 @@
-"""Reading the READMEs' commands and blocks, and running a folder's scripts as a user does."""
+"""Reading the READMEs' commands and blocks, and running a folder's scripts as a user does; nothing of them outlives a test."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ import importlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 # made by every fresh machine's set-up, not by a test: the environment that runs these tests is what they make
@@ -25,13 +32,85 @@ def commands(readme: Path) -> list[str]:
     return sorted({line for line in lines if line and line not in SETUP})
 
 
-def execute(words: list[str], folder: Path, code: int = 0, timeout: float = 300, **env) -> str:
-    done = subprocess.run(
-        [sys.executable, *map(str, words)], cwd=folder, capture_output=True, text=True, timeout=timeout,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout + done.stderr
+HANG = 1800  # seconds after which what a test waits for will never come; no test means anything by it
+
+
+@dataclass
+class Running:
+    """A program that a test has started, and what it has said so far: its streams are files, so nothing waits for a reader."""
+
+    process: subprocess.Popen
+    streams: tuple[IO[bytes], IO[bytes]]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def said(self) -> str:
+        return "".join(self._read(stream) for stream in self.streams)
+
+    def error(self) -> str:
+        return self._read(self.streams[1])
+
+    @staticmethod
+    def _read(stream: IO[bytes]) -> str:
+        size = os.fstat(stream.fileno()).st_size
+        return os.pread(stream.fileno(), size, 0).decode(errors="replace")  # leaves the place at which the program writes
+
+    def until(self, event: Callable[[], Any]) -> None:
+        """Wait for an event; the program must not end before it."""
+        end = time.monotonic() + HANG
+        while not event():
+            assert self.process.poll() is None or event(), self.said()
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.01)
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def end(self, code: int | None = None) -> str:
+        """Wait for its end, with an exit code (None: any but 0); everything it has said."""
+        found = self.process.wait(HANG)
+        assert found != 0 if code is None else found == code, f"exit code {found}: {self.said()}"
+        return self.said()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that live; none where there is no /proc."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def descendants(pid: int) -> list[int]:
+    found = children(pid)
+    for child in found:
+        found += children(child)  # the list grows while it is read: level by level
+    return found
+
+
+@contextmanager
+def running(words: list, folder: Path = ROOT, **env) -> Iterator[Running]:
+    """A program in a group of processes of its own. Whatever becomes of the test, no process and no file of it is left."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as error:
+        process = subprocess.Popen(
+            [str(word) for word in words], cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=error,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **env}, start_new_session=True,
+        )
+        try:
+            yield Running(process, (out, error))
+        finally:
+            below = descendants(process.pid)  # torchrun gives each rank a group of its own
+            for kill, number in [(os.killpg, process.pid), *((os.kill, pid) for pid in below)]:
+                with suppress(ProcessLookupError):
+                    kill(number, signal.SIGKILL)
+            process.wait()
+
+
+def execute(words: list, folder: Path, code: int = 0, **env) -> str:
+    with running([sys.executable, *words], folder, **env) as program:
+        return program.end(code)
 
 
 def from_folder(folder: str, name: str) -> ModuleType:
@@ -62,6 +141,6 @@ def together(scripts: list[list], folder: Path, *options: str) -> str:
     `options` are Python's own. Each script must end with exit code 0.
     """
     words = [[str(word) for word in script] for script in scripts]
-    said = execute([*options, "-c", ONE_BY_ONE, json.dumps(words)], folder, timeout=600)
+    said = execute([*options, "-c", ONE_BY_ONE, json.dumps(words)], folder)
     assert said.count("$ ") >= len(words), said
     return said

@@ -1,11 +1,12 @@
 """A small training behind `cli.guard`, for machines that lack something: the program of tests/test_machines.py.
 
-    python guarded.py FOLDER [--workers N] [--width N] [--own_collate] [--kill]
+    python guarded.py FOLDER [--workers N] [--width N] [--own_collate] [--kill] [--say]
 """
 
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 from pathlib import Path
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=4)
     parser.add_argument("--own_collate", action="store_true")
     parser.add_argument("--kill", action="store_true")
+    parser.add_argument("--say", action="store_true", help="the folder's name, in the log")
     args = parser.parse_args()
     start_log(runtime.Runtime())
     splits = toy.make_splits()
@@ -61,6 +63,8 @@ def main() -> None:
     splits.collate = own_collate if args.own_collate else None
     model = toy.make_model()
     model.encoder.insert(0, First())
+    if args.say:
+        logging.getLogger("guarded").info("in %s", args.folder)
     toy.run(args.folder, model=model, splits=splits, epochs=1, workers=args.workers)
 
 

@@ -4,9 +4,9 @@
 
 First an uninterrupted run, into whole/ beside SPEC. Then one into parts/ that is ended again and again. An attempt is
 {"signal": number, "when": "any" | "writing" | "step"}: while it sets up or within two epochs, while a
-checkpoint is being written, or at a step of an epoch. The moments are drawn as events of the run (its n-th step and a few
-milliseconds, so many bytes of a file), not as times, so that they fall where they should on any machine. A last start runs
-to its end. Prints JSON: what ended each start.
+checkpoint is being written, or at a step of an epoch. The moments are drawn as events of the run (its n-th step, or file
+opened, so many bytes of a file), not as times, so that they fall where they should on any machine. A last start runs to its
+end. Prints JSON: what ended each start.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import re
 import runpy
 import signal
 import sys
-import threading
 from pathlib import Path
 
 FORK = multiprocessing.get_context("fork")
+SETUP = 0.2  # share of the moments "any" that come before the first step
+OPENED = 15  # files; a run opens more than that: modules, data, its lock, log and settings
 
 
 def preload() -> None:
@@ -37,22 +38,31 @@ def preload() -> None:
     torch.set_num_threads(1)
 
 
-def after_step(number: int, of: int, delay: float) -> None:
-    """Send this process a signal `delay` seconds after its step `of`, or after now for 0."""
-    from torch.optim.optimizer import register_optimizer_step_post_hook
+def in_step(number: int, of: int, place: str) -> None:
+    """Send this process a signal in its step `of`: before the optimizer moves the weights, or after."""
+    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-    timer, done = threading.Timer(delay, os.kill, (os.getpid(), number)), [0]
-    timer.daemon = True
+    done = [0]
 
     def stepped(*_) -> None:
         done[0] += 1
         if done[0] == of:
-            timer.start()
+            os.kill(os.getpid(), number)
 
-    if of:
-        register_optimizer_step_post_hook(stepped)
-    else:
-        timer.start()
+    {"before": register_optimizer_step_pre_hook, "after": register_optimizer_step_post_hook}[place](stepped)
+
+
+def at_open(number: int, of: int) -> None:
+    """Send this process a signal when it opens its file `of`: one of the data, a module, the log."""
+    done = [0]
+
+    def audited(event: str, _) -> None:
+        if event == "open":
+            done[0] += 1
+            if done[0] == of:
+                os.kill(os.getpid(), number)
+
+    sys.addaudithook(audited)
 
 
 def in_write(number: int, of: int, place: str, share: float) -> None:
@@ -113,7 +123,7 @@ def run(words: list[str], log: Path, arm=None, *arguments) -> int | None:
     """Run train.py to its end, natural or not; its exit code."""
     process = FORK.Process(target=child, args=(words, str(log), arm, arguments))
     process.start()
-    process.join(300)
+    process.join()
     return process.exitcode
 
 
@@ -142,10 +152,12 @@ def main() -> None:
             place = draw.choice(["bytes", "before"] if last else ["bytes", "bytes", "before", "after"])
             moment = (in_write, attempt["signal"], 1 if last else draw.choice([1, 2]), place, draw.random())
         elif when == "step":
-            moment = (after_step, attempt["signal"], draw.randrange(1, steps // 2 + 1), draw.random() * 0.005)
+            moment = (in_step, attempt["signal"], draw.randrange(1, steps // 2 + 1), draw.choice(["before", "after"]))
+        elif draw.random() < SETUP:
+            moment = (at_open, attempt["signal"], draw.randrange(1, OPENED))
         else:
-            place = draw.randrange(steps if last else 2 * steps)
-            moment = (after_step, attempt["signal"], place, draw.random() * (0.005 if place else 0.5))
+            step = draw.randrange(1, steps if last else 2 * steps)
+            moment = (in_step, attempt["signal"], step, draw.choice(["before", "after"]))
         code = run(words, log, *moment)
         part = bool(list(store.glob("*/*.part")))
         ends.append({"code": code, "when": when, "part": part, "before": before, "after": epochs_done(store)})

@@ -7,7 +7,7 @@ import hashlib
 import os
 import pickle
 import runpy
-import time
+import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -345,15 +345,22 @@ def test_a_bad_image_or_a_full_disk_leaves_no_cache(folder, monkeypatch):
 
 
 def test_several_at_once_write_one_cache(folder, monkeypatch):
-    writes = []
-    write = age._write_cache
+    asked, writes, all_asked = [], [], threading.Event()
+    write, lock = age._write_cache, age._locked
 
-    def slow(*args):
+    def locked(path):
+        asked.append(1)
+        if len(asked) == 4:
+            all_asked.set()
+        return lock(path)
+
+    def held(*args):
         writes.append(1)
-        time.sleep(0.1)
+        all_asked.wait()
         write(*args)
 
-    monkeypatch.setattr(age, "_write_cache", slow)
+    monkeypatch.setattr(age, "_locked", locked)
+    monkeypatch.setattr(age, "_write_cache", held)
     with ThreadPoolExecutor(4) as pool:
         found = set(pool.map(lambda _: age.resized_cache([str(folder / "a/0.jpg")], 32, folder / "cache"), range(4)))
     assert len(found) == len(writes) == 1

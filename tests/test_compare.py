@@ -21,7 +21,7 @@ from toy import BINS, Toy, make_model, run
 
 from imbalanced_regression import Bins, DepthMetrics
 from imbalanced_regression import __main__ as tools
-from imbalanced_regression.metrics import shot_of_counts
+from imbalanced_regression.metrics import shot_metrics, shot_of_counts
 from imbalanced_regression.tools import compare, features, report
 
 LDS = {"lds_kernel": "gaussian", "lds_ks": 5, "lds_sigma": 2}
@@ -73,6 +73,28 @@ def test_runs_that_differ_in_the_seed_are_one_method(store):
     by_seed = compare.find_runs([store / "seed0" / "vanilla", store / "seed0", store / "seed1"])
     assert len(by_seed) == 6  # each once, in the order given
     assert by_seed[0].folder.name == "vanilla"
+
+
+def test_scores_over_all_are_compared_by_name_in_one_column(store, tmp_path, monkeypatch, capsys):
+    tool(monkeypatch, "compare", store, "--format", "markdown", "--metrics", "l1", "bmase", "--out", tmp_path / "gain.png")
+    head = capsys.readouterr().out.splitlines()[0]
+    assert head == "| method | runs | MAE all | MAE many | MAE medium | MAE few | bMASE |"
+    tool(monkeypatch, "compare", store, "--format", "csv", "--metrics", "sera", "--out", tmp_path / "gain.png")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {(row["metric"], row["group"]) for row in rows} == {("sera", "overall")}
+    assert all(float(row["mean"]) > 0 for row in rows)
+
+
+def test_labels_without_training_labels_have_columns_of_their_own():
+    methods = []
+    for name, error in (("a", 1.0), ("b", 2.0)):
+        metrics = shot_metrics([1 + error, 5 - error, 9.0], [1, 5, 9], [1] * 30 + [9] * 30)
+        methods.append(compare.Method({}, name, [None], [metrics]))
+    head, _, first, second = compare.markdown_table(methods, ["l1"]).splitlines()
+    assert head.endswith("| MAE few | MAE zero-shot inside |")
+    assert first.endswith("| 1.00 |")
+    assert second.endswith("| 2.00 |")
+    assert "MAE zero-shot inside" in compare.text_table(methods, ["l1"])
 
 
 def test_the_table_is_mean_and_deviation_over_seeds(store, tmp_path, monkeypatch, capsys):

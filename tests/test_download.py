@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import http.server
+import inspect
 import io
 import logging
 import os
@@ -13,12 +14,12 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from commands import ROOT, execute
 
 from imbalanced_regression import download as module
 from imbalanced_regression.download import download, unpack, verify
@@ -35,8 +36,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         plan = self.server.plan
         plan.seen.append((self.path, dict(self.headers)))
         turn = len(plan.seen) - 1
-        if turn < len(plan.delays):
-            time.sleep(plan.delays[turn])
+        if plan.silent_at == turn:
+            module.TIMEOUT = (600, 600)  # of the next try
+            plan.over.wait()
+            return
         status = plan.statuses[turn] if turn < len(plan.statuses) else 200
         if status != 200:
             self.send_response(status)
@@ -73,13 +76,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def server(monkeypatch):
     monkeypatch.setattr(module, "BACKOFF", 0.0)
-    plan = SimpleNamespace(data=DATA, etag='"v1"', ranges=True, cuts=[], statuses=[], delays=[], seen=[], sent=[])
+    plan = SimpleNamespace(data=DATA, etag='"v1"', ranges=True, cuts=[], statuses=[], silent_at=None, seen=[], sent=[])
     running = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     running.plan = plan
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
+    plan.over = threading.Event()
     plan.url = f"http://127.0.0.1:{running.server_port}/files/data.bin"
     yield plan
+    plan.over.set()
     running.shutdown()
     running.server_close()
     thread.join()
@@ -224,8 +229,8 @@ def test_a_busy_server_is_asked_again_and_a_refusing_one_is_not(server, tmp_path
 
 
 def test_a_slow_reply_is_asked_for_again(server, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "TIMEOUT", (5, 0.1))
-    server.delays = [0.3]
+    monkeypatch.setattr(module, "TIMEOUT", (600, 0.1))
+    server.silent_at = 0
     assert download(server.url, tmp_path / "data.bin", sha256=SHA).read_bytes() == DATA
     assert len(server.seen) == 2
 
@@ -482,3 +487,27 @@ def test_a_locked_zip_asks_for_the_password_and_never_shows_it(tmp_path, passwor
     assert names(tmp_path) == ["locked.zip"]
     folder = unpack(archive, tmp_path / "out", password="right")
     assert (folder / "a.txt").read_bytes() == b"locked content\n"
+
+
+# -- Google Drive, by gdown --
+
+
+def test_what_the_script_uses_of_gdown_is_there():
+    """From 6.0 on; 5.2 has no DownloadError, so that a used-up quota ended in a traceback."""
+    import gdown
+
+    assert issubclass(gdown.exceptions.FileURLRetrievalError, gdown.exceptions.DownloadError)
+    assert {"id", "output", "resume", "quiet"} <= inspect.signature(gdown.download).parameters.keys()
+    assert '"gdown>=6.0"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_a_used_up_quota_of_google_drive_is_one_line_with_the_way_out(tmp_path):
+    paths = os.pathsep.join([str(ROOT / "tests" / "fakes"), str(ROOT)])
+    words = ["download_nyud2.py", "--data_dir", tmp_path / "data"]
+    said = execute(words, ROOT / "nyud2-dir", code=2, PYTHONPATH=paths, FAKE_DRIVE="quota")
+    assert said.count("\n") == 1
+    assert "FileURLRetrievalError; Drive limits downloads per day and the link has moved before: try later, or a mirror" in said
+    (tmp_path / "zip").write_bytes(b"no zip")
+    said = execute(words, ROOT / "nyud2-dir", code=2, PYTHONPATH=paths, FAKE_DRIVE=str(tmp_path / "zip"))
+    assert "nyu_data.zip" in said
+    assert (tmp_path / "data" / "nyu_data.zip").read_bytes() == b"no zip"

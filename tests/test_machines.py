@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import errno
-import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
-from commands import ROOT
+from commands import ROOT, running
 
 from imbalanced_regression import cli
 from imbalanced_regression.training import runtime
 from imbalanced_regression.training.loaders import Shard, epoch_for_workers, make_loader
 
 
-def guarded(folder, *words, before: str = "", code: int = 0, **env) -> subprocess.CompletedProcess:
-    """tests/guarded.py in a shell that has done `before`; its standard streams may be redirected by the last of `words`."""
+def guarded(folder, *words, code: int = 0, before: str = "", launcher: tuple = (), **env) -> Ended:
+    """tests/guarded.py after what a shell has done `before`; the last of `words` may redirect its streams. Ended."""
     command = " ".join([f'{before} exec "{sys.executable}" guarded.py "{folder}"', *words])
-    done = subprocess.run(
-        ["bash", "-c", command], cwd=ROOT / "tests", capture_output=True, text=True, timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-    return done
+    with running([*launcher, "bash", "-c", command], ROOT / "tests", **env) as program:
+        assert "Traceback" not in program.end(code)
+        return Ended(program.said(), program.error())
+
+
+@dataclass
+class Ended:
+    said: str
+    error: str
 
 
 # -- workers -----------------------------------------------------------------------------------------------------------
@@ -85,19 +89,14 @@ def small_shm() -> str:
 def test_a_full_shared_memory_is_one_line(small_shm, tmp_path, collate):
     """With a collate of one's own the batch is moved by a thread, whose error would let the main process wait for ever."""
     words = ["--width", "20000", *collate.split()]
-    script = f'{small_shm} exec "{sys.executable}" guarded.py "{tmp_path / "run"}" {" ".join(words)}'
-    done = subprocess.run(
-        ["unshare", "-m", "bash", "-c", script], cwd=ROOT / "tests", capture_output=True, text=True, timeout=600,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.count("\n") == 1
-    assert "pass fewer --workers (0 needs none)" in done.stderr
-    assert "/dev/shm (docker run --shm-size" in done.stderr
+    done = guarded(tmp_path / "run", *words, code=2, before=small_shm, launcher=("unshare", "-m"))
+    assert done.error.count("\n") == 1
+    assert "pass fewer --workers (0 needs none)" in done.error
+    assert "/dev/shm (docker run --shm-size" in done.error
 
 
 def test_a_killed_worker_is_one_line(tmp_path):
-    error = guarded(tmp_path / "run", "--kill", code=2).stderr
+    error = guarded(tmp_path / "run", "--kill", code=2).error
     assert error.count("\n") == 1
     assert "was killed from outside, most often because memory ran out; pass fewer --workers" in error
 
@@ -123,3 +122,60 @@ def test_a_batch_of_ones_own_collate_comes_through_a_worker_unchanged():
     np.testing.assert_array_equal(inputs["wide"][0], data.inputs)
     np.testing.assert_array_equal(targets, data.targets)
     np.testing.assert_array_equal(weights, data.weights)
+
+
+# -- streams -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_ends_no_run_and_no_file_takes_its_place(tmp_path, closed):
+    """Whatever is written to a closed stdout or stderr would land in the next file that is opened, by its number."""
+    guarded(tmp_path / "run", "--workers", "1", closed)
+    log = (tmp_path / "run" / "training.log").read_text().splitlines()
+    assert "testing the best checkpoint" in log[-1]
+    assert all(re.match(r"\d{4}-\d\d-\d\d ", line) for line in log)
+    assert torch.load(tmp_path / "run" / "ckpt.pth.tar", weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.parametrize("words", ["--help", "", "--none"], ids=lambda words: words or "no words")
+def test_tools_without_streams_end_as_with_them(words):
+    codes = []
+    for closed in ("", ">&- 2>&-"):
+        command = f'"{sys.executable}" -m imbalanced_regression {words} {closed}'
+        codes.append(subprocess.run(["bash", "-c", command], capture_output=True).returncode)
+    assert codes[0] == codes[1] != 1
+
+
+def test_a_character_that_the_terminal_cannot_show_ends_no_run(tmp_path):
+    said = guarded(tmp_path / "größe 年", "--workers", "0", "--say", PYTHONIOENCODING="ascii").said
+    assert "gr\\xf6\\xdfe \\u5e74" in said
+    assert "größe 年" in (tmp_path / "größe 年" / "training.log").read_text()
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+# -- other processes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_waiting_for_other_processes_is_said_and_ends_with_a_signal(tmp_path, number):
+    env = {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    program = "from imbalanced_regression import cli; from imbalanced_regression.training import runtime; "
+    program += "runtime._PATIENCE = 0.01; cli.guard(lambda: runtime.start('cpu'))"
+    with running([sys.executable, "-c", program], **env) as first:
+        line = f"rank 0 is waiting for 2 other processes at 127.0.0.1:{env['MASTER_PORT']}"
+        first.until(lambda: line in first.error())
+        first.signal(number)
+        first.end(-number)
+
+
+def test_ranks_that_torchrun_did_not_start_are_an_error(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    with pytest.raises(ValueError, match=r"process 1 of 2, but not LOCAL_RANK.* by torchrun, or unset RANK"):
+        runtime.start("cpu")

@@ -11,9 +11,26 @@ import slow
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from slow import scores as slow_scores
 
 from imbalanced_regression.bins import Bins
-from imbalanced_regression.metrics import DepthMetrics, correlations, shot_metrics, shot_of_counts
+from imbalanced_regression.methods.relevance import Relevance
+from imbalanced_regression.metrics import (
+    SCORES,
+    DepthMetrics,
+    aorc,
+    aore,
+    balanced_mae,
+    bmase,
+    ccc,
+    correlations,
+    freedman_diaconis_bins,
+    sera,
+    shot_metrics,
+    shot_of_counts,
+    shots_of_bins,
+)
+from imbalanced_regression.tools import report
 
 GROUPS = ("overall", "many", "medium", "few")
 
@@ -53,13 +70,14 @@ def test_shot_metrics_equal_the_twins(tests, trainings, seed):
 def test_whole_labels_count_by_value_without_bins():
     rng = np.random.default_rng(0)
     train_labels = rng.choice([3, 4, 5, 9], p=[0.7, 0.2, 0.06, 0.04], size=300)
-    labels = np.array([3, 4, 5, 9, 7, 40, 1])  # 7, 40 and 1 were never trained on: few
+    labels = np.array([3, 4, 5, 9, 7, 40, 1])  # 7, 40 and 1 were never trained on
     preds = labels + rng.normal(size=7)
     found = shot_metrics(preds, labels, train_labels)
     expected = slow.shot_metrics(preds, labels, train_labels, list(range(42)))
-    for group in (*GROUPS, "balanced"):
+    for group in (*GROUPS, "zero_interp", "zero_extrap", "balanced"):
         same(found[group], expected[group], group)
-    assert found["few"]["count"] == 3 + int((train_labels == 5).sum() < 20) + int((train_labels == 9).sum() < 20)
+    assert (found["zero_interp"]["count"], found["zero_extrap"]["count"]) == (1, 2)
+    assert found["few"]["count"] == int((train_labels == 5).sum() < 20) + int((train_labels == 9).sum() < 20)
 
 
 def test_a_fixed_list_of_shots_overrides_the_counts():
@@ -151,6 +169,153 @@ def test_bad_input_is_named_with_its_value(arguments, how, named):
         shot_metrics(*arguments, **how)
 
 
+# labels without a training label
+
+
+def test_bins_without_training_labels_are_groups_of_their_own():
+    counts = [0, 5, 0, 150, 30, 0, 0, 8, 0]
+    expected = ["zero_extrap", "few", "zero_interp", "many", "medium", "zero_interp", "zero_interp", "few", "zero_extrap"]
+    assert shots_of_bins(counts).tolist() == expected == slow.shots_in_order(counts)
+    assert shots_of_bins([0, 0]).tolist() == ["zero_extrap"] * 2
+
+
+def test_zero_shot_labels_are_measured_apart_from_few_shot_ones():
+    train_labels = [10] * 150 + [14] * 3
+    labels, preds = [10, 12, 12, 14, 20, 5], [11, 14, 16, 17, 10, 10]
+    found = shot_metrics(preds, labels, train_labels)
+    assert {g: (found[g]["count"], found[g]["l1"]) for g in ("many", "few", "zero_interp", "zero_extrap")} == {
+        "many": (1, 1), "few": (1, 3), "zero_interp": (2, 3), "zero_extrap": (2, 7.5),
+    }
+    assert sum(found[g]["count"] for g in ("many", "medium", "few", "zero_interp", "zero_extrap")) == 6
+    text = report.table(found)
+    assert "zero_interp" in text
+    assert "zero" not in report.table(shot_metrics([1, 2], [1, 2], [1, 2]))
+
+
+def test_a_published_list_keeps_its_groups():
+    found = shot_metrics([1.0, 1.0], [0.5, 2.5], [1.5] * 9, Bins([0, 1, 2, 3]), shots=["few", "many", "few"])
+    assert found["few"]["count"] == 2
+    for group in ("zero_interp", "zero_extrap"):
+        assert found[group]["count"] == 0
+        assert math.isnan(found[group]["l1"])
+
+
+# one number over all
+
+
+GOLDEN_Y, GOLDEN_PREDS = [1, 2, 4, 7, 7], [1.5, 1, 5, 6, 3]
+SKEWED = [*range(1, 11), 30]
+
+
+def test_golden_sera():
+    assert sera(SKEWED, np.array(SKEWED) + 2.0, Relevance.boxplot(SKEWED)) == pytest.approx(14)
+
+
+@settings(max_examples=30)
+@given(st.integers(8, 60), st.integers(0, 2**32 - 1))
+def test_scores_equal_the_twins(n, seed):
+    rng = np.random.default_rng(seed)
+    labels = np.append(rng.normal(size=n), 9.0)
+    preds = labels + rng.normal(size=n + 1)
+    relevance = Relevance([(0, 0), (4, 1)])
+    assert sera(labels, preds, relevance) == pytest.approx(slow_scores.sera(labels, preds, relevance(labels)), rel=1e-9)
+    assert ccc(labels, preds) == pytest.approx(slow_scores.ccc(labels, preds), rel=1e-9)
+    edges = slow_scores.freedman_diaconis_edges(labels)
+    assert balanced_mae(labels, preds) == pytest.approx(slow_scores.balanced_mae(labels, preds, edges), rel=1e-9)
+    rare = relevance(labels) >= 0.5
+    assert aore(labels, preds, relevance) == aore(labels, preds, rare)
+    assert aore(labels, preds, rare) == pytest.approx(slow_scores.aore(labels, preds, rare), rel=1e-9)
+
+
+def test_sera_is_the_area_under_the_squared_errors_of_ever_more_relevant_labels():
+    rng = np.random.default_rng(0)
+    labels = rng.lognormal(size=200)
+    preds, relevance = labels + rng.normal(size=200), Relevance.boxplot(labels)
+    by_steps = slow_scores.sera_by_trapezoids(labels, preds, relevance(labels), 0.001)
+    exact = sera(labels, preds, relevance)
+    assert exact < by_steps < exact + 0.0005 * ((preds - labels) ** 2).sum()
+
+
+def test_sera_without_a_relevant_label_is_refused():
+    with pytest.raises(ValueError, match=r"phi is 0 for all.*Relevance\.density"):
+        sera([1, 2], [1, 1], Relevance([(5, 0), (6, 1)]))
+    with pytest.raises(ValueError, match=r"relevance.*\[0, 1\].*2"):
+        sera([1, 2], [1, 1], lambda labels: labels)
+    with pytest.raises(ValueError, match="relevance.*Relevance.*'boxplot'"):
+        sera([1, 2], [1, 1], "boxplot")
+
+
+def test_golden_freedman_diaconis_bins():
+    bins = freedman_diaconis_bins(SKEWED)
+    assert (bins.count, bins.edges[0], bins.edges[-1]) == (7, 1, 30)
+    assert freedman_diaconis_bins([0] * 30 + [1, 2]).count == 6  # no IQR: log2 32 + 1
+    assert freedman_diaconis_bins([3.0] * 5).count == 1
+    assert freedman_diaconis_bins([*np.linspace(0, 1, 99), 1e12]).count == 10_000
+
+
+def test_balanced_mae_counts_every_bin_once():
+    # the bin of 10 has one label of three, and half of the say
+    assert balanced_mae([0, 0, 10], [1, 3, 10], Bins([0, 5, 11])) == 1
+    assert balanced_mae([0, 0, 10], [0, 0, 14], Bins([0, 5, 8, 11])) == 2
+
+
+def test_bmase_is_1_for_the_median_and_below_for_better():
+    labels, train_labels = [0, 1, 10], [0, 0, 1, 1, 10]
+    assert bmase(labels, [1, 1, 1], train_labels) == 1
+    assert bmase(labels, [0, 1, 6], train_labels) < 1
+    assert math.isnan(bmase([1, 1], [1, 2], [1]))
+
+
+def test_golden_ccc_and_its_ends():
+    assert ccc(GOLDEN_Y, GOLDEN_PREDS) == pytest.approx(0.6411929171, abs=1e-10)
+    assert ccc([1, 2, 3], [1, 2, 3]) == pytest.approx(1)
+    assert ccc([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
+    assert ccc([1, 2, 3], [2, 2, 2]) == 0
+    assert math.isnan(ccc([2, 2], [2, 2]))
+
+
+def test_aore_and_aorc_average_all_and_the_rare():
+    rare = np.array([False, False, True, True])
+    assert aore([1, 2, 3, 4], [1, 2, 5, 8], rare) == (1.5 + 3) / 2
+    assert aorc([1, 2, 3, 4], [1, 2, 4, 3], rare) == pytest.approx((0.8 - 1) / 2)
+    assert math.isnan(aore([1], [1], np.array([False])))
+    assert math.isnan(aorc([1], [1], np.array([False])))
+    assert math.isnan(aorc([1, 2], [1, 1], np.array([True, True])))
+    with pytest.raises(ValueError, match="rare: expected 2 booleans.*int64"):
+        aore([1, 2], [1, 2], [0, 1])
+
+
+def test_shot_metrics_hold_every_score():
+    rng = np.random.default_rng(0)
+    train_labels, labels = np.round(rng.lognormal(2, 0.8, 900)), np.round(rng.lognormal(2, 0.8, 200))
+    preds = labels + rng.normal(size=200)
+    found = shot_metrics(preds, labels, train_labels)
+    scores, relevance = found["scores"], Relevance.boxplot(train_labels)
+    rare = ~np.isin(shots_of_bins(found["per_bin"]["train_count"]), ("many", "medium"))
+    bins = Bins(np.append(found["per_bin"]["center"], found["per_bin"]["center"][-1] + 1) - 0.5)
+    rare = rare[bins.index(labels)]
+    assert set(SCORES) < set(scores)
+    assert scores["relevance"] == "boxplot"
+    assert scores["sera"] == pytest.approx(sera(labels, preds, relevance))
+    assert scores["sera_mean"] == pytest.approx(scores["sera"] / 200)
+    assert scores["bmae_fd"] == balanced_mae(labels, preds)
+    assert scores["fd_bins"] == freedman_diaconis_bins(labels).count
+    assert scores["bmase"] == pytest.approx(bmase(labels, preds, train_labels, bins))
+    assert scores["ccc"] == ccc(labels, preds)
+    assert scores["aore"] == aore(labels, preds, rare)
+    assert scores["aorc"] == aorc(labels, preds, rare)
+    line = report.table(found).splitlines()[-1]
+    assert all(heading in line for heading in SCORES.values())
+
+
+def test_scores_of_labels_without_outliers_take_the_density():
+    labels = np.random.default_rng(0).beta(4, 4, 300)
+    assert shot_metrics(labels, labels, labels)["scores"]["relevance"] == "density"
+    alone = shot_metrics([3.0], [3.0], [3.0])["scores"]
+    assert alone["relevance"] is None
+    assert math.isnan(alone["sera"])
+
+
 # correlations
 
 
@@ -179,6 +344,19 @@ def test_correlations_do_not_depend_on_the_scale_of_predictions():
 
 
 # depth
+
+
+def test_depth_scores_equal_those_of_the_pixels_at_once():
+    preds, labels, mask = depth_example(shape=(4, 1, 5, 5))
+    metrics, other = (DepthMetrics(Bins(DEPTH_EDGES), DEPTH_SHOTS) for _ in range(2))
+    metrics.update(preds[:2], labels[:2], mask[:2])
+    other.update(preds[2:], labels[2:], mask[2:])
+    metrics.merge(other)
+    scores, pixels = metrics.compute()["scores"], mask == 1
+    assert scores["ccc"] == pytest.approx(ccc(labels[pixels], preds[pixels]))
+    rare = np.isin(Bins(DEPTH_EDGES).index(labels[pixels]), (0, 4))
+    assert scores["aore"] == pytest.approx(aore(labels[pixels], preds[pixels], rare))
+    assert all(math.isnan(value) for value in DepthMetrics(Bins(DEPTH_EDGES), DEPTH_SHOTS).compute()["scores"].values())
 
 
 DEPTH_EDGES, DEPTH_SHOTS = [0, 1, 2, 3, 4, 10], ["few", "many", "many", "medium", "few"]

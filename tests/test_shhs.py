@@ -17,7 +17,6 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -154,7 +153,7 @@ FILES = {
 
 
 class Service(http.server.BaseHTTPRequestHandler):
-    """Imitates the service; each EDF file's first answer breaks off half way, or falls silent there for `server.silent` s."""
+    """Imitates the service; each EDF file's first answer breaks off half way, or falls silent there if `server.silent`."""
 
     protocol_version = "HTTP/1.0"
 
@@ -173,7 +172,7 @@ class Service(http.server.BaseHTTPRequestHandler):
         path = at.path.removeprefix("/datasets/shhs/files/m/browser/")
         body = FILES[path] if known else b"<html>sign in</html>"
         start = int(self.headers.get("Range", "bytes=0-")[6:-1])
-        first = path not in self.server.seen
+        first = path not in self.server.seen or (self.server.silent and not start)
         self.server.seen.append(path)
         self.server.starts.append(start)
         return self.answer(body, start, cut=first and path.endswith(".edf"))
@@ -188,7 +187,7 @@ class Service(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body[start : len(body) // 2] if cut else body[start:])
         if cut and self.server.silent:
             self.wfile.flush()
-            time.sleep(self.server.silent)
+            self.server.over.wait()
 
     def log_message(self, *_):
         pass
@@ -197,10 +196,11 @@ class Service(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def service():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    server.seen, server.starts, server.silent = [], [], 0
+    server.seen, server.starts, server.silent, server.over = [], [], False, threading.Event()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield server
+    server.over.set()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -223,9 +223,9 @@ def test_download_resumes_verifies_and_never_shows_the_token(service, tmp_path):
 
 
 def test_a_service_that_falls_silent_is_asked_again(service, tmp_path):
-    """With the limit on silence, a minute, set to one second."""
-    service.silent = 4
-    code = "import sys, runpy; from imbalanced_regression import download; download.TIMEOUT = (5, 1); " \
+    """With the limit on silence, a minute, set to two seconds."""
+    service.silent = True
+    code = "import sys, runpy; from imbalanced_regression import download; download.TIMEOUT = (600, 2); " \
            "sys.argv = ['download_shhs.py', *sys.argv[1:]]; runpy.run_path('download_shhs.py', run_name='__main__')"
     words = ["-c", code, "--url", f"http://127.0.0.1:{service.server_port}", "--data_dir", tmp_path, "--limit", "2"]
     said = execute(words, SHHS, NSRR_TOKEN=TOKEN)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
-from commands import ROOT, execute
+from commands import ROOT, execute, running
 
 SHHS = ROOT / "shhs-dir"
 SMALL = ["--width", "4", "--d_hid", "8", "--batch_size", "16", "--epochs", "1", "--workers", "0", "--device", "cpu"]
@@ -31,16 +28,18 @@ def test_a_killed_preprocessing_goes_on_without_redoing_nights(sample, tmp_path)
     data = tmp_path / "data"
     shutil.copytree(sample, data, ignore=shutil.ignore_patterns("nights", "*.csv.part", "shhs.csv"))
     command = [sys.executable, "preprocess_shhs.py", "--data_dir", str(data), "--cap", "1", "--workers", "2"]
-    process = subprocess.Popen(command, cwd=SHHS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    while len(list(data.glob("nights/*.npz"))) < 5:
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    first = sorted(data.glob("polysomnography/edfs/shhs2/*.edf"))[0]
+    edf = first.read_bytes()
+    first.unlink()
+    os.mkfifo(first)  # who reads it waits for ever, so that the run cannot end before it is killed
+    with running(command, SHHS) as killed:
+        killed.until(lambda: len(list(data.glob("nights/*.npz"))) >= 5)
+    first.unlink()
+    first.write_bytes(edf)
     done = {path: path.stat().st_mtime_ns for path in data.glob("nights/*.npz")}
     said = execute(command[1:], SHHS)
     assert f"{len(list(data.glob('polysomnography/edfs/shhs2/*.edf'))) - len(done)} to do" in said
-    assert all(path.stat().st_mtime_ns == time for path, time in done.items())
+    assert all(path.stat().st_mtime_ns == made for path, made in done.items())
     assert (data / "shhs.csv").read_text() == (sample / "shhs.csv").read_text()
     assert not list(data.glob("nights/*.part"))
 

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import threading
-import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import toy
+from commands import Running, running
 
 from imbalanced_regression import FDS, interrupt, weighted_mse_loss
 from imbalanced_regression.training import Objective, checkpoint, runtime
@@ -35,58 +36,47 @@ def main():
     toy.run(folder, epochs={epochs}, {flags})
 cli.guard(main)
 """
-ROOT = Path(__file__).resolve().parents[1]
 
 
-def start(folder: Path, before: str = "", epochs: int = 3, flags: str = "", **env) -> subprocess.Popen:
-    code = TOY.format(before=before, epochs=epochs, flags=flags)
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(folder)], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
-    )
+def start(folder: Path, before: str = "", epochs: int = 3, flags: str = "") -> AbstractContextManager[Running]:
+    """The toy's training in another process, with a statement `before` it."""
+    return running([sys.executable, "-c", TOY.format(before=before, epochs=epochs, flags=flags), folder])
 
 
-def finished(process: subprocess.Popen, code: int) -> str:
-    """stderr of a process that must end with `code`, never with a traceback."""
-    out, error = process.communicate(timeout=120)
-    assert process.returncode == code, out + error
-    assert "Traceback" not in out + error
-    return error
+def ended(program: Running, code: int) -> str:
+    """stderr of a program that must end with `code`, never with a traceback."""
+    assert "Traceback" not in program.end(code)
+    return program.error()
 
 
-def slow_steps(seconds: float) -> str:
-    """Steps that take a while; the first leaves the file `stepping` in the run's folder."""
-    return f"""
+def finished(*words, code: int = 0, **more) -> str:
+    with start(*words, **more) as program:
+        return ended(program, code)
+
+
+# a step that leaves the file `stepping` in the run's folder, and does not end before there is a file `go`
+HELD = """
 step = torch.optim.Adam.step
-def slowly(*words, **more):
+def held(*words, **more):
     (folder / "stepping").touch()
-    time.sleep({seconds})
-    return step(*words, **more)
-torch.optim.Adam.step = slowly
-"""
-
-
-def wait_for(path: Path) -> None:
-    end = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < end:
+    while not (folder / "go").exists():
         time.sleep(0.01)
-    assert path.exists()
+    return step(*words, **more)
+torch.optim.Adam.step = held
+"""
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------
 
 
 def test_a_second_signal_leaves_at_once(tmp_path):
-    process = start(tmp_path / "run", slow_steps(5))
-    wait_for(tmp_path / "run" / "stepping")
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.5)
-    began = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    error = finished(process, 130)
-    assert time.monotonic() - began < 5
-    assert "SIGTERM: saving, then leaving; a second signal leaves at once" in error
-    assert "SIGINT: leaving at once" in error
+    """From the midst of a step that never ends."""
+    with start(tmp_path / "run", HELD) as program:
+        program.until((tmp_path / "run" / "stepping").exists)
+        program.signal(signal.SIGTERM)
+        program.until(lambda: "SIGTERM: saving, then leaving; a second signal leaves at once" in program.error())
+        program.signal(signal.SIGINT)
+        assert "SIGINT: leaving at once" in ended(program, 130)
     assert not (tmp_path / "run" / checkpoint.LAST).exists()
 
 
@@ -94,11 +84,12 @@ def test_a_second_signal_leaves_at_once(tmp_path):
 def test_a_signal_to_the_whole_group_leaves_the_loaders_workers_to_their_parent(tmp_path, number):
     """As a terminal's Ctrl-C and a scheduler's end do; resumed, the result is that of an undisturbed run."""
     whole, _ = toy.run(tmp_path / "whole", workers=1, epochs=2)
-    process = start(tmp_path / "run", slow_steps(0.2) + "\nimport os; os.setsid()", 2, "workers=1")
-    wait_for(tmp_path / "run" / "stepping")
-    os.killpg(process.pid, number)
-    error = finished(process, 128 + number)
-    assert "is saved, --resume goes on from there" in error
+    with start(tmp_path / "run", HELD, 2, "workers=1") as program:
+        program.until((tmp_path / "run" / "stepping").exists)
+        os.killpg(program.pid, number)
+        program.until(lambda: "saving, then leaving" in program.error())
+        (tmp_path / "run" / "go").touch()
+        assert "is saved, --resume goes on from there" in ended(program, 128 + number)
     resumed, _ = toy.run(tmp_path / "run", workers=1, epochs=2, resume="")
     assert resumed["test"]["overall"] == whole["test"]["overall"]
 
@@ -115,18 +106,16 @@ class Broken(toy.Toy):
 splits = toy.make_splits()
 splits.train = Broken(90, 0)
 """
-    process = start(tmp_path / "run", broken, flags="splits=splits, workers=2")
-    out, said = process.communicate(timeout=60)
-    assert process.returncode == (2 if error == "ValueError" else 1), said
-    assert "sample 7" in said
+    with start(tmp_path / "run", broken, flags="splits=splits, workers=2") as program:
+        assert "sample 7" in program.end(2 if error == "ValueError" else 1)
 
 
 def test_a_script_that_does_not_train_leaves_with_a_line():
-    code = "import time\nfrom imbalanced_regression import cli\ncli.guard(lambda: (print('on', flush=True), time.sleep(60)))"
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "on\n"
-    process.terminate()
-    assert finished(process, 143) == "-c: interrupted by SIGTERM\n"
+    code = "import signal\nfrom imbalanced_regression import cli\ncli.guard(lambda: (print('on', flush=True), signal.pause()))"
+    with running([sys.executable, "-c", code]) as program:
+        program.until(lambda: "on\n" in program.said())
+        program.signal(signal.SIGTERM)
+        assert ended(program, 143) == "-c: interrupted by SIGTERM\n"
 
 
 @pytest.mark.parametrize("fds_stats", ["second_pass", "streaming"])
@@ -190,12 +179,12 @@ def test_a_disk_that_fills_up_is_one_line_and_the_checkpoint_before_is_whole(tmp
     toy.run(tmp_path / "run", epochs=1)
     before = (tmp_path / "run" / checkpoint.LAST).read_bytes()
     limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) // 2},) * 2)"
-    error = finished(start(tmp_path / "run", limit, flags='resume=""'), 2)
+    error = finished(tmp_path / "run", limit, flags='resume=""', code=2)
     assert error.startswith("-c: error: [Errno 27] cannot write ")
     assert error.endswith("File too large; the file before it is kept\n")
     assert (tmp_path / "run" / checkpoint.LAST).read_bytes() == before
     assert not list((tmp_path / "run").glob("*.part"))
-    finished(start(tmp_path / "run", flags='resume=""'), 0)
+    finished(tmp_path / "run", flags='resume=""')
 
 
 @pytest.fixture
@@ -216,7 +205,7 @@ def disk(tmp_path):
 @pytest.mark.parametrize("room", [0, 2_000, 20_000])
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_is_whole(disk, room):
     """Not even the log fits, the log but not the events, or these but no checkpoint."""
-    finished(start(disk / "run", epochs=1), 0)  # in another process: the log of one in this would still be open
+    finished(disk / "run", epochs=1)  # in another process: the log of one in this would still be open
     before = (disk / "run" / checkpoint.LAST).read_bytes()
     with open(disk / "filler", "wb", buffering=0) as file:
         try:
@@ -224,19 +213,19 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_is_whole(disk, room):
                 file.write(bytes(1024))
         except OSError:
             file.truncate(max(0, file.tell() // 4096 * 4096 - room // 4096 * 4096))
-    error = finished(start(disk / "run", flags='resume=""'), 2)
+    error = finished(disk / "run", flags='resume=""', code=2)
     assert error.count("\n") == 1
     assert "No space left on device" in error
     assert (disk / "run" / checkpoint.LAST).read_bytes() == before
     (disk / "filler").unlink()
-    finished(start(disk / "run", flags='resume=""'), 0)
+    finished(disk / "run", flags='resume=""')
 
 
 def test_a_read_only_disk_is_one_line(disk):
-    finished(start(disk / "run", epochs=1), 0)
+    finished(disk / "run", epochs=1)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     for name in ("run", "new"):
-        error = finished(start(disk / name, flags='resume=""'), 2)
+        error = finished(disk / name, flags='resume=""', code=2)
         assert error.count("\n") == 1
         assert "Read-only file system" in error
     assert checkpoint.load(disk / "run" / checkpoint.LAST)["epoch"] == 1
@@ -244,20 +233,20 @@ def test_a_read_only_disk_is_one_line(disk):
 
 def test_a_folder_deleted_under_the_run_is_one_line(tmp_path):
     gone = "import shutil\nsave = checkpoint.save\ncheckpoint.save = lambda at, *a: (shutil.rmtree(at), save(at, *a))"
-    error = finished(start(tmp_path / "run", gone), 2)
+    error = finished(tmp_path / "run", gone, code=2)
     assert error.count("\n") == 1
     assert error.endswith("its folder has been deleted or moved\n")
 
 
 def test_a_folder_belongs_to_one_run_at_a_time_and_a_killed_one_lets_go(tmp_path):
-    first = start(tmp_path / "run", slow_steps(0.5), 9, "workers=1")
-    wait_for(tmp_path / "run" / "stepping")
-    for flags in ('resume=""', "overwrite=True"):
-        error = finished(start(tmp_path / "run", flags=flags), 2)
-        assert "another process is training in it; wait for it, or name another by --store_name" in error
-    first.kill()
-    first.communicate()
-    finished(start(tmp_path / "run", flags='resume=""'), 0)
+    with start(tmp_path / "run", HELD, flags="workers=1") as first:
+        first.until((tmp_path / "run" / "stepping").exists)
+        for flags in ('resume=""', "overwrite=True"):
+            error = finished(tmp_path / "run", flags=flags, code=2)
+            assert "another process is training in it; wait for it, or name another by --store_name" in error
+        first.signal(signal.SIGKILL)
+        first.end(-signal.SIGKILL)
+        finished(tmp_path / "run", flags='resume=""')  # its worker may be there still
 
 
 def test_resuming_says_when_the_number_of_processes_differs(tmp_path, caplog):

@@ -14,7 +14,7 @@ from scipy.ndimage import convolve1d
 from ..bins import Bins, as_array, as_labels, check_bins
 from .windows import get_lds_kernel_window
 
-# what a count becomes before the smoothing; the weight is one over the smoothed value
+# g(n) of the paper, applied before the smoothing; the weight is one over the smoothed value
 BASES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"sqrt_inv": np.sqrt, "inverse": lambda counts: counts}
 REWEIGHTS = ("none", *BASES)
 
@@ -60,15 +60,16 @@ def effective_density(
     if not np.isfinite(counts).all() or (counts < 0).any() or not (counts > 0).any():
         raise ValueError("counts: expected finite non-negative counts, at least one above 0")
     return _density(
-        counts, reweight=reweight, lds=lds, kernel=kernel, ks=ks, sigma=sigma, clip=clip, boundary=boundary, truncate=truncate
+        counts, reweight=reweight, lds=lds, kernel=kernel, sizes=[(ks, sigma)], clip=clip, boundary=boundary, truncate=truncate
     )
 
 
 def _density(
-    counts: np.ndarray, *, reweight: str, lds: bool, kernel: str, ks: int, sigma: float, clip: tuple[float, float] | None,
-    boundary: str, truncate: bool,
+    counts: np.ndarray, *, reweight: str, lds: bool, kernel: str, sizes: Sequence[tuple[int, float]],
+    clip: tuple[float, float] | None, boundary: str, truncate: bool,
 ) -> np.ndarray:
-    """`effective_density` for counts over one axis of bins or several, (K1, ..., KM): the window acts along each in turn."""
+    """`effective_density` for counts over one axis of bins or several, (K1, ..., KM): along each in turn its own window
+    acts, of `sizes` (ks, sigma)."""
     if reweight not in REWEIGHTS:
         raise ValueError(f"reweight: expected one of {', '.join(REWEIGHTS)}, found {reweight!r}")
     if reweight == "none":
@@ -86,13 +87,13 @@ def _density(
     smoothed = BASES[reweight](smoothed)
     if not lds:
         return smoothed
-    window = get_lds_kernel_window(kernel, ks, sigma)
-    for axis in range(smoothed.ndim):
+    windows = [get_lds_kernel_window(kernel, ks, sigma) for ks, sigma in sizes]
+    for axis, window in enumerate(windows):
         smoothed = convolve1d(smoothed, window, axis=axis, mode="reflect" if boundary == "reflect" else "constant")
     if truncate and reweight == "inverse":
         smoothed = np.trunc(smoothed)
     if boundary == "renormalize":
-        for axis, size in enumerate(smoothed.shape):
+        for axis, (size, window) in enumerate(zip(smoothed.shape, windows)):
             inside = convolve1d(np.ones(size), window, mode="constant")
             smoothed /= inside.reshape([-1 if other == axis else 1 for other in range(smoothed.ndim)])
     return smoothed
@@ -105,20 +106,20 @@ def label_density(
     reweight: str = "inverse",
     lds: bool = True,
     kernel: str = "gaussian",
-    ks: int = 5,
-    sigma: float = 2,
+    ks: int | None = None,
+    sigma: float | None = None,
     clip: tuple[float, float] | None = None,
     boundary: str = "renormalize",
     truncate: bool = False,
 ) -> np.ndarray:
     """The effective label density: labels (N,) -> (K,) float64, by default the smoothed count of each bin.
 
-    With `lds=False` it is the empirical count. `bins` defaults to `Bins.auto(labels)`; the other arguments are those
-    of `effective_density`.
+    With `lds=False` it is the empirical count. `bins`, `ks` and `sigma` are as in `lds_weights`; the other arguments are
+    those of `effective_density`.
 
     Source: the paper, section 3.1, the effective label density p~(y') = integral of k(y, y') p(y) dy.
     """
-    bins = Bins.auto(labels) if bins is None else check_bins(bins)
+    bins, ks, sigma = _settled(labels, bins, ks, sigma)
     return effective_density(
         bins.counts(labels), reweight=reweight, lds=lds, kernel=kernel, ks=ks, sigma=sigma, clip=clip,
         boundary=boundary, truncate=truncate,
@@ -132,8 +133,8 @@ def lds_weights(
     reweight: str = "sqrt_inv",
     lds: bool = True,
     kernel: str = "gaussian",
-    ks: int = 5,
-    sigma: float = 2,
+    ks: int | None = None,
+    sigma: float | None = None,
     clip: tuple[float, float] | None = None,
     boundary: str = "renormalize",
     truncate: bool = False,
@@ -147,7 +148,9 @@ def lds_weights(
         bins: the bins that count them; `Bins.auto(labels)` when None.
         reweight: "sqrt_inv" (the gentler), "inverse", or "none" (all ones; not with `lds`).
         lds: smooth the density over neighbouring bins.
-        kernel, ks, sigma, clip, boundary, truncate: see `effective_density`.
+        ks, sigma: the window in bins. Left out they are the published 5 and 2 for given bins; where bins are left out
+            too, `Bins.window(labels)`, as `inspect` advises: 5 bins suit 100 ages and level out six grades.
+        kernel, clip, boundary, truncate: see `effective_density`.
 
     Raises:
         ValueError: no labels, NaN or infinite labels, an unknown option, `lds` with reweight "none", or a weight that
@@ -159,7 +162,7 @@ def lds_weights(
     """
     if reweight == "none" and not lds:
         return np.ones(len(as_labels(labels)), dtype=np.float32)
-    bins = Bins.auto(labels) if bins is None else check_bins(bins)
+    bins, ks, sigma = _settled(labels, bins, ks, sigma)
     index = bins.index(labels)
     counts = np.bincount(index, minlength=bins.count)
     density = effective_density(
@@ -172,6 +175,15 @@ def lds_weights(
     # bin by bin, then one look-up per sample
     weights = np.divide(1.0, density, out=np.zeros(bins.count), where=used)
     return (weights * (len(index) / (counts @ weights))).astype(np.float32)[index]
+
+
+def _settled(labels, bins: Bins | None, ks: int | None, sigma: float | None) -> tuple[Bins, int, float]:
+    """Bins and window: the published window for given bins, or where one of its numbers is given; else by the labels."""
+    if bins is None:
+        bins = Bins.auto(labels)
+        if ks is None and sigma is None:
+            return bins, *bins.window(labels)
+    return check_bins(bins), 5 if ks is None else ks, 2 if sigma is None else sigma
 
 
 # -- labels of several outputs -----------------------------------------------------------------------------------------
@@ -195,7 +207,7 @@ def lds_weights_per_output(labels, bins: OutputBins | None = None, **how) -> np.
         ValueError: as `lds_weights`, with the number of the output; labels or bins of another shape.
     """
     columns = _columns(labels)
-    chosen = _bins_of(columns, bins, Bins.auto)
+    chosen: Sequence[Bins | None] = [None] * len(columns) if bins is None else _bins_of(columns, bins, Bins.auto)
     weights = []
     for m, (column, own) in enumerate(zip(columns, chosen)):
         try:
@@ -212,8 +224,8 @@ def lds_weights_joint(
     reweight: str = "sqrt_inv",
     lds: bool = True,
     kernel: str = "gaussian",
-    ks: int = 5,
-    sigma: float = 2,
+    ks: int | None = None,
+    sigma: float | None = None,
     clip: tuple[float, float] | None = None,
     boundary: str = "renormalize",
 ) -> np.ndarray:
@@ -227,13 +239,18 @@ def lds_weights_joint(
         labels: (N, M) finite numbers.
         bins: one `Bins` for all outputs or a list of M. None: equal width over each output's range by Scott's rule for M
             dimensions, 3.5 sd N^(-1 / (2 + M)), with 5 to 50 bins.
-        reweight, lds, kernel, ks, sigma, clip, boundary: see `lds_weights`.
+        reweight, lds, kernel, clip, boundary: see `lds_weights`.
+        ks, sigma: the window, in bins of every output; left out as in `lds_weights`, for each output its own.
 
     Raises:
         ValueError: as `lds_weights`; more than 10 million cells.
     """
     columns = _columns(labels)
     chosen = _bins_of(columns, bins, lambda column: _scott(column, len(columns)))
+    if bins is None and ks is None and sigma is None:
+        sizes = [own.window(column) for own, column in zip(chosen, columns)]
+    else:
+        sizes = [(5 if ks is None else ks, 2 if sigma is None else sigma)] * len(columns)
     shape = tuple(own.count for own in chosen)
     cells = float(np.prod([float(size) for size in shape]))
     if cells > _MOST_CELLS:
@@ -246,7 +263,7 @@ def lds_weights_joint(
     index = np.ravel_multi_index([own.index(column) for own, column in zip(chosen, columns)], shape)
     counts = np.bincount(index, minlength=int(cells))
     density = _density(
-        counts.reshape(shape), reweight=reweight, lds=lds, kernel=kernel, ks=ks, sigma=sigma, clip=clip, boundary=boundary,
+        counts.reshape(shape), reweight=reweight, lds=lds, kernel=kernel, sizes=sizes, clip=clip, boundary=boundary,
         truncate=False,
     ).reshape(-1)[index]
     if not (density > 0).all():

@@ -164,8 +164,8 @@ def laplace_nll(mu: Tensor, log_b: Tensor, targets: Tensor, weights: Tensor | No
 
 def bounded_scale(log_scale: Tensor, scale) -> Tensor:
     """The scale, at least 1e-10, of its predicted logarithm: of any shape, clamped to [-5, 5] in units of `scale`."""
-    scale = torch.as_tensor(scale, dtype=log_scale.dtype, device=log_scale.device)
-    return ((log_scale - scale.log()).clamp(*LOG_SCALE).exp() + 1e-10) * scale
+    log_unit = scale.log() if isinstance(scale, Tensor) else math.log(scale)
+    return ((log_scale - log_unit).clamp(*LOG_SCALE).exp() + 1e-10) * scale
 
 
 def wide(values: Tensor) -> Tensor:

@@ -72,8 +72,7 @@ def nig_parameters(
     x, count, omega = wide(outputs).unbind(1)
     count = functional.softplus(count, beta=_SOFTNESS) + _LEAST_COUNT
     evidence = count * row_weights(weights, x, "nig_parameters").clamp(min=_LEAST_WEIGHT)
-    scale = torch.as_tensor(scale, dtype=x.dtype, device=x.device)
-    beta = (functional.softplus(omega, beta=_SOFTNESS) + floor) * scale.square()
+    beta = (functional.softplus(omega, beta=_SOFTNESS) + floor) * scale**2
     return x, evidence, _PRIOR_ALPHA + evidence / 2, beta
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import choices
-from ..metrics import GROUPS, SHOTS
+from ..metrics import GROUPS, SCORES, ZERO_SHOTS
 from ..training.plan import NOT_THE_METHOD
 
 logger = logging.getLogger(__name__)
@@ -27,6 +27,7 @@ METRICS = {
     "mse": ("MSE", 3), "rmse": ("RMSE", 3), "l1": ("MAE", 2), "gmean": ("GM", 2), "bias": ("bias", 2),
     "pearson": ("Pearson", 3), "spearman": ("Spearman", 3), "absrel": ("AbsRel", 3), "log10": ("log10", 3),
     "delta1": ("delta1", 3), "delta2": ("delta2", 3), "delta3": ("delta3", 3),
+    **{name: (heading, 1 if name == "sera" else 3) for name, heading in SCORES.items()},  # one number over all, no groups
 }
 # the metrics of the paper's tables, by one that only that kind of benchmark has
 _PAPER = {"delta1": ("rmse", "absrel", "delta1"), "pearson": ("mse", "l1", "pearson")}
@@ -53,7 +54,8 @@ class Method:
 
     def values(self, metric: str, group: str) -> np.ndarray:
         """(runs,) float64, NaN for an empty group."""
-        return np.array([run[group].get(metric) for run in self.metrics], dtype=np.float64)
+        where = "scores" if metric in SCORES else group
+        return np.array([run.get(where, {}).get(metric) for run in self.metrics], dtype=np.float64)
 
 
 def find_runs(paths: list[Path]) -> list[Run]:
@@ -164,7 +166,7 @@ def _name(methods: list[Method]) -> None:
 
 def choose_metrics(methods: list[Method], names: list[str] | None) -> list[str]:
     """`names`, or the paper's metrics for this kind of benchmark. Raises ValueError for one that the runs do not have."""
-    known = [m for m in METRICS if all(m in run["overall"] for method in methods for run in method.metrics)]
+    known = _known(methods)
     if names is None:
         paper = next((list(found) for mark, found in _PAPER.items() if mark in known), list(_PAPER_ELSE))
         return [m for m in paper if m in known] or known
@@ -172,6 +174,20 @@ def choose_metrics(methods: list[Method], names: list[str] | None) -> list[str]:
         if name not in known:
             raise ValueError(f"--metrics: expected some of {', '.join(known)}, found {name}")
     return names
+
+
+def _known(methods: list[Method]) -> list[str]:
+    """The metrics that all runs have, in the order of `METRICS`."""
+    every = [run for method in methods for run in method.metrics]
+    return [m for m in METRICS if all(m in run.get("scores" if m in SCORES else "overall", {}) for run in every)]
+
+
+def _groups(methods: list[Method], metric: str) -> list[str]:
+    """The groups a metric has numbers for: the published ones, and those without training labels where a run has any."""
+    if metric in SCORES:
+        return ["overall"]
+    every = [run for method in methods for run in method.metrics]
+    return [*GROUPS, *(group for group in ZERO_SHOTS if any(run.get(group, {}).get("count") for run in every))]
 
 
 def _cell(values: np.ndarray, decimals: int, plus_minus: str) -> str:
@@ -182,11 +198,11 @@ def _cell(values: np.ndarray, decimals: int, plus_minus: str) -> str:
 
 
 def _rows(methods: list[Method], names: list[str] | None, plus_minus: str) -> list[list[str]]:
-    metrics = choose_metrics(methods, names)
-    titles = {"overall": "all", **{shot: shot for shot in SHOTS}}
-    rows = [["method", "runs", *(f"{METRICS[m][0]} {titles[g]}" for m in metrics for g in GROUPS)]]
+    columns = [(m, g) for m in choose_metrics(methods, names) for g in _groups(methods, m)]
+    titles = {"overall": "all", "zero_interp": "zero-shot inside", "zero_extrap": "zero-shot outside"}
+    rows = [["method", "runs", *(METRICS[m][0] if m in SCORES else f"{METRICS[m][0]} {titles.get(g, g)}" for m, g in columns)]]
     for method in methods:
-        cells = [_cell(method.values(m, g), METRICS[m][1], plus_minus) for m in metrics for g in GROUPS]
+        cells = [_cell(method.values(m, g), METRICS[m][1], plus_minus) for m, g in columns]
         rows.append([method.name, str(len(method.runs)), *cells])
     return rows
 
@@ -195,8 +211,11 @@ def text_table(methods: list[Method], names: list[str] | None = None) -> str:
     """One block of aligned text per metric."""
     rows = _rows(methods, names, "+-")
     blocks = []
-    for start in range(2, len(rows[0]), len(GROUPS)):
-        block = [row[:2] + row[start : start + len(GROUPS)] for row in rows]
+    start = 2
+    for metric in choose_metrics(methods, names):
+        stop = start + len(_groups(methods, metric))
+        block = [row[:2] + row[start:stop] for row in rows]
+        start = stop
         widths = [max(len(row[i]) for row in block) for i in range(len(block[0]))]
         blocks.append("\n".join(
             "  ".join([f"{row[0]:{widths[0]}}", *(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:]))]) for row in block
@@ -211,17 +230,19 @@ def markdown_table(methods: list[Method], names: list[str] | None = None) -> str
 
 
 def csv_table(methods: list[Method], names: list[str] | None = None) -> str:
-    """One line per method, metric and group, unrounded: method,metric,group,mean,std,runs; std empty for one run."""
+    """One line per method, metric and group, unrounded: method,metric,group,mean,std,runs; std empty for one run.
+
+    Without `names` all that are by group; the scores over all (`metrics.SCORES`) by name."""
     import csv
     import io
 
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["method", "metric", "group", "mean", "std", "runs"])
-    known = [m for m in METRICS if all(m in run["overall"] for method in methods for run in method.metrics)]
+    metrics = choose_metrics(methods, names) if names else [m for m in _known(methods) if m not in SCORES]
     for method in methods:
-        for metric in choose_metrics(methods, names) if names else known:
-            for shot in GROUPS:
+        for metric in metrics:
+            for shot in _groups(methods, metric):
                 values = method.values(metric, shot)
                 empty = np.isnan(values).all()
                 std = "" if len(values) == 1 or empty else repr(float(np.std(values, ddof=1)))
@@ -287,5 +308,5 @@ def figure(methods: list[Method]) -> bytes:
         )
     if tested.any():
         panels[-1].set_xlim(edges[:-1][tested][0], edges[1:][tested][-1])
-    panels[-1].set_xlabel("label (shaded: many-shot green, medium-shot yellow, few-shot red)")
+    panels[-1].set_xlabel("label (shaded: many-shot green, medium-shot yellow, few-shot red, no training label violet or grey)")
     return png(fig)

@@ -7,19 +7,16 @@ tables are read by pandas, pictures drawn by matplotlib.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ..bins import Bins, as_labels
+from ..bins import Bins, as_labels, choose_bins, spread
 from ..methods.lds import effective_density
 from ..metrics import SHOTS, shot_of_counts
 
-_ONE_PER_VALUE = 20  # up to this many distinct values each gets a bin whatever their counts
-_MOST_BINS, _FEWEST_BINS = 100, 10
-_HEAVY_TAIL = 0.25  # the middle 90 % of the labels lie in less than this share of the range
+_REPEATS = 20  # with more distinct values than this, one value that holds much of the labels is worth a note
 _BALANCED = 0.95  # effective share of the sample under "inverse" above which weights change nothing
 _HARSH = 0.5, 10  # effective share below which, or weight above which, "inverse" leaves too few labels to learn from
 
@@ -51,9 +48,7 @@ class Advice:
 def advise(labels, *, many: int = 100, few: int = 20) -> Advice:
     """Bins, kernel and re-weighting for labels (N,), each with its reason.
 
-    Bins: one per value where there are few values or many labels of each; equal width after Freedman and Diaconis
-    otherwise; for heavy tails equal width in the logarithm, or in asinh where labels are not all positive. Kernel:
-    Silverman's rule, in bins; on the published AgeDB-DIR and STS-B-DIR labels it gives the published sigma of about 2.
+    Bins: the rule of `choose_bins`, as `Bins.auto`. Kernel: `Bins.window`, Silverman's rule, as `lds_weights(labels)`.
     Re-weighting: by the effective share of the sample, (sum w)^2 / (N sum w^2): "none" where "inverse" leaves it near
     1, "inverse" while it keeps half of the sample and no weight passes 10, "sqrt_inv" otherwise.
 
@@ -65,7 +60,7 @@ def advise(labels, *, many: int = 100, few: int = 20) -> Advice:
         ValueError: no labels, or NaN or infinite ones.
     """
     labels = as_labels(labels)
-    bins, code, why_bins = _choose_bins(labels)
+    bins, code, why_bins = choose_bins(labels)
     counts = bins.counts(labels)
     ks, sigma, why_kernel = _choose_kernel(labels, bins)
     share, largest, weights = {}, {}, {"none": np.ones(bins.count)}
@@ -91,112 +86,13 @@ def _bin_weights(counts: np.ndarray, reweight: str, ks: int, sigma: float) -> np
     return weights * counts.sum() / (counts[used] @ weights[used])
 
 
-# -- bins --------------------------------------------------------------------------------------------------------------
-
-
-def _choose_bins(labels: np.ndarray) -> tuple[Bins, str, str]:
-    values = np.unique(labels)
-    low, high = float(values[0]), float(values[-1])
-    if len(values) == 1:
-        return Bins.auto(labels), f"Bins.auto([{low!r}])", "all labels are equal, so there is one bin"
-    step = _grid_step(values)
-    places = round((high - low) / step) + 1 if step else 0
-    repeat = len(labels) >= 2 * len(values)
-    if step and ((places <= _ONE_PER_VALUE and repeat) or (places <= 256 and len(labels) >= 5 * places)):
-        bins, code = _width(low - step / 2, places, step)
-        return bins, code, f"the labels take {len(values)} values in steps of {step:g}: one bin for each"
-    if len(values) <= _ONE_PER_VALUE and repeat:
-        middles = ((values[1:] + values[:-1]) / 2).tolist()
-        edges = _rounded([2 * low - middles[0], *middles, 2 * high - middles[-1]], float(np.diff(values).min()))
-        return Bins(edges), f"Bins({edges})", f"the labels take {len(values)} values, unevenly spaced: one bin for each"
-
-    lower, upper = np.quantile(labels, [0.05, 0.95])
-    middle = (upper - lower) / (high - low)
-    if middle < _HEAVY_TAIL:
-        tail = f"a heavy tail: the middle 90 % of the labels lie in {100 * middle:.2g} % of the range, so bins of equal width "
-        if low > 0 and high >= 10 * low:
-            count = _bin_count(np.log(labels))
-            first, last = (float(f"{value:.4g}") for value in (low, high))
-            why = tail + "would leave most empty; these are equally wide in the logarithm of the label"
-            return Bins(np.geomspace(first, last, count + 1)), f"Bins(np.geomspace({first}, {last}, {count + 1}))", why
-        center, scale = _rounded([np.median(labels), _spread(labels)], _spread(labels))
-        bent = np.arcsinh((labels - center) / scale)
-        first, last = math.floor(10 * bent.min()) / 10, math.ceil(10 * bent.max()) / 10
-        count = _bin_count(bent)
-        code = f"Bins({center} + {scale} * np.sinh(np.linspace({first}, {last}, {count + 1})))"
-        why = tail + f"would leave most empty; these grow with the distance from the median, {center:g}"
-        return Bins(center + scale * np.sinh(np.linspace(first, last, count + 1))), code, why
-
-    width = (high - low) / _bin_count(labels)
-    if step:
-        width = step * max(1, round(width / step))
-        start = low - step / 2
-        count = math.ceil((high - start) / width - 1e-9)
-        why = f"whole numbers of the labels' step, {step:g}, "
-    else:
-        width = _round_number(width)
-        start = width * math.floor(low / width + 1e-9)
-        count = max(1, math.ceil((high - start) / width - 1e-9))
-        why = "a round width "
-    bins, code = _width(start, count, width)
-    return bins, code, why + f"near the rule of Freedman and Diaconis for {len(labels)} labels"
-
-
-def _width(low: float, count: int, width: float) -> tuple[Bins, str]:
-    low, width = _rounded([low, width], width / count)
-    (high,) = _rounded([low + count * width], width / count)
-    return Bins.width(low, high, width), f"Bins.width({low}, {high}, {width})"
-
-
-def _grid_step(values: np.ndarray) -> float:
-    """The step of the regular grid on which sorted distinct values lie, or 0 where they lie on none of up to 1e5 places."""
-    steps = np.diff(values)
-    span = float(values[-1] - values[0])
-    if span / steps.min() > 1e5:
-        return 0.0
-    step = span / round(span / float(steps.min()))
-    places = (values - values[0]) / step
-    if not np.allclose(places, np.round(places), rtol=0, atol=1e-2):
-        return 0.0
-    # a grid nobody meets twice is chance: labels of full precision lie on some fine one
-    return step if len(values) >= 0.05 * (span / step) or step == round(step, 3) else 0.0
-
-
-def _spread(labels: np.ndarray) -> float:
-    """The interquartile range, or where that is 0 the standard deviation; above 0 unless all labels are equal."""
-    lower, upper = np.quantile(labels, [0.25, 0.75])
-    return float(upper - lower) or float(np.std(labels))
-
-
-def _bin_count(labels: np.ndarray) -> int:
-    """How many bins of equal width: Freedman and Diaconis (1981), within 10 to 100."""
-    width = 2 * _spread(labels) / np.cbrt(len(labels))
-    return int(np.clip(math.ceil(np.ptp(labels) / width), _FEWEST_BINS, _MOST_BINS))
-
-
-def _round_number(value: float) -> float:
-    power = 10.0 ** math.floor(math.log10(value))
-    return float(f"{min((power * m for m in (1, 2, 2.5, 5, 10)), key=lambda r: abs(math.log(r / value))):.3g}")
-
-
-def _rounded(values, scale: float) -> list[float]:
-    """Values with as many decimals as a thousandth of `scale` needs: short to write, and nothing moves by more."""
-    return [round(float(value), 3 - math.floor(math.log10(scale))) for value in values]
-
-
 # -- kernel and weights ------------------------------------------------------------------------------------------------
 
 
 def _choose_kernel(labels: np.ndarray, bins: Bins) -> tuple[int, float, str]:
-    place = np.interp(labels, bins.edges, np.arange(bins.count + 1))  # in bins, so that uneven bins count alike
-    lower, upper = np.quantile(place, [0.25, 0.75])
-    spread = min(np.std(place), (upper - lower) / 1.349) or np.std(place)
-    best = 0.9 * spread * len(labels) ** -0.2
-    most = max(1.0, bins.count / 8)
-    sigma = round(2 * min(max(best, 1.0), most)) / 2
-    ks = 2 * math.ceil(sigma) + 1
+    (ks, sigma), best = bins.window(labels), bins.kernel_width(labels)
     why = f"Silverman's rule for the density of {len(labels)} labels gives a width of {best:.2g} bins"
-    if best > most:
+    if best > max(1.0, bins.count / 8):
         why += f", held to an eighth of the {bins.count} bins"
     elif best < 1:
         why += ", raised to 1 so that neighbours count at all"
@@ -231,7 +127,7 @@ def _notes(
     notes = []
     values, counts = np.unique(labels, return_counts=True)
     commonest = counts.argmax()
-    if len(values) > _ONE_PER_VALUE and counts[commonest] > 0.3 * len(labels):
+    if len(values) > _REPEATS and counts[commonest] > 0.3 * len(labels):
         notes.append(
             f"{100 * counts[commonest] / len(labels):.0f} % of the labels are exactly {values[commonest]:g}: weights push a "
             "model away from them; a classifier for that value and a regressor for the others may serve better"
@@ -239,7 +135,7 @@ def _notes(
     if len(labels) < 100:
         notes.append(f"{len(labels)} labels are few: counts of bins are mostly chance; check the gain by cross-validation")
     apart = np.abs(labels - np.median(labels))
-    far = apart > 10 * _spread(labels) if len(values) > 1 else apart > 0
+    far = apart > 10 * spread(labels) if len(values) > 1 else apart > 0
     if not heavy_tail and 0 < far.sum() <= max(3, 0.001 * len(labels)):
         farthest = labels[apart.argmax()]
         notes.append(f"{far.sum()} far from all others, such as {farthest:g}: an error in the data would weigh much")

@@ -14,7 +14,7 @@ import numpy as np
 from ..bins import Bins
 from ..files import write as write_whole
 from ..methods.lds import effective_density
-from ..metrics import GROUPS
+from ..metrics import ALL_GROUPS, SCORES, ZERO_SHOTS
 from .drawing import BAR, LINE, SHADES, new_figure, png, shade_shots
 
 logger = logging.getLogger(__name__)
@@ -78,14 +78,19 @@ def write(
 
 
 def table(metrics: dict) -> str:
-    """Metrics by shot as aligned text, one line per group."""
+    """Metrics by shot as aligned text, one line per group; the zero groups where they have test labels."""
     columns = [name for name in _COLUMNS if name in metrics["overall"]]
     rows = [["", *(_COLUMNS[name] for name in columns)]]
-    for group in GROUPS:
-        rows.append([group, *(_number(metrics[group][name]) for name in columns)])
+    for group in ALL_GROUPS:
+        if group not in ZERO_SHOTS or metrics.get(group, {}).get("count"):
+            rows.append([group, *(_number(metrics[group].get(name, math.nan)) for name in columns)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [f"{row[0]:{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:])) for row in rows]
     lines.append(f"balanced over bins: MAE {_number(metrics['balanced']['l1'])}, MSE {_number(metrics['balanced']['mse'])}")
+    scores = metrics.get("scores", {})
+    found = [f"{SCORES[name]} {_number(scores[name])}" for name in SCORES if not math.isnan(scores.get(name, math.nan))]
+    if found:
+        lines.append(", ".join(found))
     return "\n".join(lines)
 
 

@@ -1,15 +1,19 @@
-"""Regressor: encoder -> neck -> FDS -> head, the one shape of every model here; and the freezing of its encoder for RRT."""
+"""Regressor: encoder -> neck -> FDS -> head, the one shape of every model here; ScaledLinear, the head in the label's unit."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from ..bins import as_labels
 from ..methods.fds import FDS
+from ..methods.own_types import OwnTypes
 
 
 class Regressor(nn.Module):
@@ -68,16 +72,56 @@ class Regressor(nn.Module):
         return self
 
 
-class ScaledLinear(nn.Linear):
-    """A linear layer that learns in `unit` and predicts in the label's unit; its keys are a linear layer's, `weight, bias`."""
+class ScaledLinear(OwnTypes, nn.Linear):
+    """A linear head that predicts center + scale * linear(features), so in the unit of the label whatever that is.
 
-    def __init__(self, in_features: int, out_features: int = 1, *, unit: float = 1.0):
-        super().__init__(in_features, out_features)
-        self.unit = unit
+    Its `weight` and `bias` stay of the size that an optimizer's steps suit: a plain layer has to climb to a house price of
+    400,000 by steps of the learning rate, and never arrives. Divide predictions and targets by `head.scale` in the loss
+    (or take it as the loss's unit), and learning rates, focal betas and gradient clipping mean the same for all labels.
+
+    Args:
+        in_features, out_features, bias: as `nn.Linear`.
+        center, scale: in the unit of the label; finite, scale above 0.
+        keep: write both into the state, as `of` does, since they were read off data. Otherwise they are constants of the
+            model's code and the state is that of `nn.Linear`: published checkpoints load.
+
+    Raises:
+        ValueError: a center or scale out of range.
+    """
+
+    center: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, in_features: int, out_features: int = 1, bias: bool = True, *, center: float = 0.0, scale: float = 1.0,
+        keep: bool = False,
+    ):
+        super().__init__(in_features, out_features, bias)
+        if not math.isfinite(center):
+            raise ValueError(f"center: expected a finite number in the unit of the label, found {center}")
+        if not (math.isfinite(scale) and scale > 0):
+            raise ValueError(f"scale: expected a number above 0 in the unit of the label, for example their sd, found {scale}")
+        self.register_buffer("center", torch.tensor(center, dtype=torch.float32), persistent=keep)
+        self.register_buffer("scale", torch.tensor(scale, dtype=torch.float32), persistent=keep)
+
+    @classmethod
+    def of(cls, in_features: int, labels) -> ScaledLinear:
+        """The head for training labels (N,) or (N, 1): their mean and standard deviation, kept in the state.
+
+        Raises ValueError as `Bins.index`.
+        """
+        labels = as_labels(labels)
+        return cls(in_features, center=float(labels.mean()), scale=float(labels.std()) or 1.0, keep=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(B, in_features) -> (B, out_features)."""
-        return super().forward(features) * self.unit
+        """(..., in_features) -> (..., out_features) in the unit of the label; float32 at least, as half precision ends at
+        65,504 and tells 2001 from 2002 no more."""
+        out = super().forward(features)
+        out = out.to(torch.promote_types(out.dtype, self.scale.dtype))
+        return self.center + self.scale * out
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, center={self.center.item():g}, scale={self.scale.item():g}"
 
 
 @contextmanager

@@ -330,6 +330,19 @@ def shot(train_count, many=100, few=20) -> str:
     return "medium"
 
 
+def shots_in_order(train_counts, many=100, few=20) -> list[str]:
+    """Bins that no training label is in are groups of their own: between others, or beyond them all."""
+    shots = []
+    for b, count in enumerate(train_counts):
+        if count > 0:
+            shots.append(shot(count, many, few))
+        elif sum(train_counts[:b]) > 0 and sum(train_counts[b + 1 :]) > 0:
+            shots.append("zero_interp")
+        else:
+            shots.append("zero_extrap")
+    return shots
+
+
 def regression_numbers(errors) -> dict[str, float]:
     n = len(errors)
     if n == 0:
@@ -356,8 +369,8 @@ def mean_over_bins(per_bin, names) -> dict[str, float]:
 
 def shot_metrics(preds, labels, train_labels, edges, many=100, few=20, shots=None) -> dict:
     train_counts = bin_counts(train_labels, edges)
-    shots = shots if shots is not None else [shot(n, many, few) for n in train_counts]
-    groups = {"overall": [], "many": [], "medium": [], "few": []}
+    shots = shots if shots is not None else shots_in_order(train_counts, many, few)
+    groups = {"overall": [], "many": [], "medium": [], "few": [], "zero_interp": [], "zero_extrap": []}
     bins = [[] for _ in train_counts]
     for pred, label in zip(preds, labels):
         b = bin_index(label, edges)
