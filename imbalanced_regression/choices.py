@@ -306,10 +306,12 @@ def _none(*_):
 
 def _sqrt_inv(*_):
     """one over the root of the (smoothed) label density"""
+    # the benchmark's own sample_weights: from .methods.lds import lds_weights
 
 
 def _inverse(*_):
     """one over the (smoothed) label density"""
+    # the benchmark's own sample_weights: from .methods.lds import lds_weights
 
 
 def _dense(knobs: Knobs, labels: Labels):
@@ -339,13 +341,20 @@ RESAMPLES: dict[str, Callable] = {"none": _as_they_are}
 
 def _lds(*_):
     """label distribution smoothing of the density of --reweight (Yang et al., ICML 2021)"""
+    # the benchmark's own sample_weights: from .methods.lds import lds_weights
 
 
 def _fds(*_):
     """feature distribution smoothing (Yang et al., ICML 2021)"""
+    # the benchmark's own FDS: from .methods.fds import FDS
 
 
-SWITCHES: dict[str, Callable] = {"lds": _lds, "fds": _fds}
+def _ascent(*_):
+    """BSAM: a step up before each step down, to where the loss is flat (ICCV 2025)"""
+    # the loop's own step: from .methods.bsam import climbed
+
+
+SWITCHES: dict[str, Callable] = {"lds": _lds, "fds": _fds, "ascent": _ascent}  # flags by themselves
 
 SLOTS: dict[str, dict[str, Callable]] = {
     "reweight": REWEIGHTS, "switch": SWITCHES, "loss": LOSSES, "terms": TERMS, "head": HEADS, "pretrain": PRETRAINS,

@@ -46,7 +46,8 @@ class Annealed(nn.Module):
         return [{"params": [self.factor], "lr": 0.5}]
 
     def forward(self, outputs, targets, weights, epoch, epochs):
-        return self.factor * (1 + epoch / epochs) * weighted_mse_loss(outputs, targets, weights)
+        assert 0 <= epoch < epochs
+        return self.factor.square() * (1 + epoch) * weighted_mse_loss(outputs, targets, weights)
 
 
 def vectors(count: int, seed: int = 0) -> list[torch.Tensor]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from commands import ROOT, blocks, commands, execute, together
 from torch import nn
+from torch.utils.data import Subset, TensorDataset
 
 STS = ROOT / "sts-b-dir"
 FACES = {"agedb-dir": "AgeDB", "imdb-wiki-dir": "imdb_crop"}  # folder -> where the images of its data lie
@@ -169,7 +170,7 @@ def test_setup_commands_exist():
     assert "\ntrain = [" in (ROOT / "pyproject.toml").read_text()
 
 
-def test_the_python_blocks_of_the_readme_run():
+def test_the_python_blocks_of_the_readme_run(tmp_path, monkeypatch):
     from sklearn.linear_model import LinearRegression
 
     torch.manual_seed(0)
@@ -182,7 +183,8 @@ def test_the_python_blocks_of_the_readme_run():
         "optimizer": torch.optim.Adam([*encoder.parameters(), *head.parameters()]),
         "test_inputs": torch.from_numpy(inputs[:100]), "test_labels": labels[:100],
     }
-    first, second = blocks(ROOT / "README.md", "python")
+    monkeypatch.chdir(tmp_path)
+    first, second, third = blocks(ROOT / "README.md", "python")
     exec(first, scope)  # noqa: S102  # the README's own code is what is tested
     assert scope["weights"].mean() == pytest.approx(1, rel=1e-5)
     targets, weights = (torch.tensor(v, dtype=torch.float32)[:, None] for v in (labels, scope["weights"]))
@@ -190,6 +192,12 @@ def test_the_python_blocks_of_the_readme_run():
     exec(second, scope)  # noqa: S102
     assert scope["model"].fds.num_samples_tracked.sum() == 5 * 400
     assert np.isfinite(scope["metrics"]["overall"]["l1"])
+    samples = TensorDataset(torch.from_numpy(inputs), targets, weights)
+    parts = (range(200), range(200, 300), range(300, 400))
+    scope.update(zip(("train", "val", "test"), (Subset(samples, part) for part in parts)), train_labels=labels[:200])
+    exec(third, scope)  # noqa: S102
+    assert scope["result"]["test"]["overall"]["l1"] < np.abs(labels[300:] - labels[:200].mean()).mean()
+    assert (tmp_path / "runs" / "ranksim" / "ckpt.best.pth.tar").is_file()
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in ROOT.glob("*-dir/train.py")))

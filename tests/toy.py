@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import nn
@@ -56,11 +58,14 @@ def evaluate(preds, targets, weights) -> dict:
 
 def run(folder, *, model=None, splits=None, ranks=None, criterion=weighted_mse_loss, terms=(), renames=(), select="mse",
         **changes):
-    """engine.run on the toy; returns (result, model)."""
+    """engine.run on the toy; returns (result, model). What a plan does not know is a setting kept beside the run."""
     model = make_model() if model is None else model
+    known = {field.name for field in dataclasses.fields(Plan)}
+    plan = make_plan(**{name: value for name, value in changes.items() if name in known})
+    settings = {**plan.settings(), "model": "toy", **{name: value for name, value in changes.items() if name not in known}}
     result = engine.run(
-        model, make_splits() if splits is None else splits, Objective(criterion, terms), Arrays(evaluate), make_plan(**changes),
-        folder=folder, runtime=ranks, renames=renames, select=select,
+        model, make_splits() if splits is None else splits, Objective(criterion, terms), Arrays(evaluate), plan,
+        folder=folder, runtime=ranks, renames=renames, select=select, settings=settings,
     )
     return result, model
 
