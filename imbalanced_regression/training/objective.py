@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from .randomness import derive_seed
@@ -223,9 +222,7 @@ def _counts(count: int, runtime: Runtime, device: torch.device) -> list[int]:
     """How many rows each process has."""
     if runtime.world == 1:
         return [count]
-    counts = [torch.zeros(1, dtype=torch.int64, device=device) for _ in range(runtime.world)]
-    dist.all_gather(counts, torch.tensor([count], device=device))
-    return torch.cat(counts).tolist()
+    return torch.cat(runtime.gather_tensors(torch.tensor([count], device=device))).tolist()
 
 
 def _gather_whole(rows: Tensor, counts: list[int], runtime: Runtime) -> list[Tensor]:
@@ -234,9 +231,7 @@ def _gather_whole(rows: Tensor, counts: list[int], runtime: Runtime) -> list[Ten
         return [rows]
     padded = rows.new_zeros(max(counts), *rows.shape[1:])
     padded[: len(rows)] = rows
-    parts = [torch.empty_like(padded) for _ in counts]
-    dist.all_gather(parts, padded)
-    return [part[:count] for part, count in zip(parts, counts)]
+    return [part[:count] for part, count in zip(runtime.gather_tensors(padded), counts)]
 
 
 class _GatherRows(torch.autograd.Function):
@@ -248,13 +243,12 @@ class _GatherRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, rows: Tensor, counts: list[int], runtime: Runtime) -> Tensor:
-        ctx.start, ctx.count = sum(counts[: runtime.rank]), len(rows)
+        ctx.start, ctx.count, ctx.runtime = sum(counts[: runtime.rank]), len(rows), runtime
         return torch.cat(_gather_whole(rows, counts, runtime))
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        gradient = gradient.contiguous().clone()
-        dist.all_reduce(gradient)
+        gradient = ctx.runtime.sum(gradient)
         return gradient[ctx.start : ctx.start + ctx.count], None, None
 
 

@@ -86,13 +86,24 @@ class Runtime:
     def autocast(self) -> AbstractContextManager:
         return nullcontext() if self.amp is None else torch.autocast(self.device.type, self.amp)
 
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over ranks of a tensor that every rank has."""
+        if self.world > 1:
+            values = values.clone(memory_format=torch.contiguous_format)
+            dist.all_reduce(values)
+        return values
+
     def mean(self, values: Tensor) -> Tensor:
         """The mean over ranks of a tensor that every rank has."""
-        if self.world > 1:
-            values = values.clone()
-            dist.all_reduce(values)
-            values /= self.world
-        return values
+        return self.sum(values) / self.world if self.world > 1 else values
+
+    def gather_tensors(self, values: Tensor) -> list[Tensor]:
+        """Every rank's tensor, equally shaped on each, in the order of the ranks; without a gradient."""
+        if self.world == 1:
+            return [values]
+        found = [torch.empty_like(values) for _ in range(self.world)]
+        dist.all_gather(found, values.contiguous())
+        return found
 
     def max_over_ranks(self, number: int) -> int:
         """The largest of the ranks' numbers, on every rank."""
