@@ -278,7 +278,8 @@ def test_marks_of_missing_values_are_noted():
     labels = np.round(rng.gamma(2, 1500, 300) + 106)
     for mark, others in ((-999, labels), (-1, labels), (-9999, -labels / 100), (99999, labels), (-99, labels)):
         noted = advice.advise(np.where(np.arange(300) % 8 == 0, mark, others)).notes
-        assert any(note.startswith(f"{mark} stands 38 times") and f"labels[labels != {mark}]" in note for note in noted), mark
+        said = f"{mark} stands 38 times", f"labels[labels != {mark}]"
+        assert any(note.startswith(said[0]) and said[1] in note for note in noted), mark
     for plain in (labels, rng.normal(size=300), rng.choice([-1, 0, 1], 300), np.where(labels > 3000, 0, labels),
                   rng.integers(0, 100, 3000), rng.integers(-9, 3, 300)):
         assert not any("marks of missing" in note for note in advice.advise(plain).notes)
@@ -327,7 +328,8 @@ def test_lonely_labels_between_empty_bins_are_noted_and_what_to_expect_is_said()
     found = advice.advise(labels)
     assert any("2 labels lie alone between empty bins" in note for note in found.notes)
     text = advice.describe(labels, found)
-    for said in ("training part only", "overall one rises a little", "an option, after the weights", "fewer than the 10 samples"):
+    said_too = "training part only", "overall one rises a little", "an option, after the weights", "fewer than the 10 samples"
+    for said in said_too:
         assert said in text
 
 

@@ -223,7 +223,9 @@ def test_the_ten_lines_train_on_labels_of_any_unit_as_on_standardised_ones(kind,
     raw = ten_lines(labels, inputs, test_labels, test_inputs, epochs=12, edit=without_fds)
     error = raw["metrics"]["overall"]["l1"]
     assert error < 0.5 * np.abs(test_labels - np.median(labels)).mean()
-    standard = ten_lines((labels - center) / scale, inputs, (test_labels - center) / scale, test_inputs, epochs=12, edit=without_fds)
+    standard = ten_lines(
+        (labels - center) / scale, inputs, (test_labels - center) / scale, test_inputs, epochs=12, edit=without_fds
+    )
     assert error == pytest.approx(scale * standard["metrics"]["overall"]["l1"], rel=0.25)
     assert raw["weights"].max() > 2.5 * raw["weights"].min()
     with_fds = ten_lines(labels, inputs, test_labels, test_inputs, epochs=3)

@@ -160,8 +160,8 @@ def _understood(column, target: str, pandas) -> tuple:
         strange = present[pandas.to_numeric(text, errors="coerce").isna()]
         strange = strange if len(strange) else present
         raise ValueError(
-            f"--target: column {target!r} holds {len(strange)} entries that are no numbers, the first {str(strange.iloc[0])!r}; "
-            "leave them empty where a label is missing, and write 1,834.31 or 18 % as 1834.31 and 18"
+            f"--target: column {target!r} holds {len(strange)} entries that are no numbers, the first {str(strange.iloc[0])!r}"
+            "; leave them empty where a label is missing, and write 1,834.31 or 18 % as 1834.31 and 18"
         )
     keep = rf"[^\d{decimal}eE+-]"
     point = ".str.replace(',', '.')" if decimal == "," else ""
