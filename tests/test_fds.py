@@ -859,3 +859,14 @@ def test_what_is_no_tensor_of_features_or_no_numbers_is_named(call, features, la
     fds = trained()
     with pytest.raises(ValueError, match=named):
         getattr(fds, call)(features, labels, *([1] if call == "smooth" else []))
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_edges_of_other_methods_are_not_cast_either(kind):
+    from imbalanced_regression.methods.ordinal_entropy import OrdinalEntropy
+    from imbalanced_regression.methods.rows import bin_of
+    from imbalanced_regression.methods.srl import SRL
+
+    bins, labels = Bins.uniform(0, 5, 50), torch.arange(50).double() / 10
+    for method in (OrdinalEntropy(bins=bins), SRL(4, bins)):
+        assert bin_of(labels, method.to(kind)._edges).tolist() == list(range(50))
