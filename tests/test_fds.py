@@ -868,5 +868,5 @@ def test_edges_of_other_methods_are_not_cast_either(kind):
     from imbalanced_regression.methods.srl import SRL
 
     bins, labels = Bins.uniform(0, 5, 50), torch.arange(50).double() / 10
-    for method in (OrdinalEntropy(bins=bins), SRL(4, bins)):
+    for method in (OrdinalEntropy(bins=bins), SRL(bins, 4)):
         assert bin_of(labels, method.to(kind)._edges).tolist() == list(range(50))
