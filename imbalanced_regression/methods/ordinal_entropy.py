@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..bins import Bins, check_bins
+from .own_types import OwnTypes
 from .rows import bin_of, cosines, feature_rows, groups, label_rows, unit_rows
 
 _ZERO = 1e-12  # squared distances up to it count as 0: the root has no gradient there
 
 
-class OrdinalEntropy(nn.Module):
+class OrdinalEntropy(OwnTypes):
     """Tightness plus diversity, which is negative.
 
     Per distinct label u_k of the batch c_k is the mean feature, made unit length. Tightness is the mean distance of the

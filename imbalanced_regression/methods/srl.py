@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bins import Bins, check_bins
+from .own_types import OwnTypes
 from .rows import bin_of, feature_rows, label_rows, may_look, unit_rows
 
 
@@ -89,7 +90,7 @@ def _contrastive(unit: Tensor, index: Tensor, centroids: Tensor, temperature: fl
     return nn.functional.cross_entropy(logits, index)
 
 
-class SRL(nn.Module):
+class SRL(OwnTypes):
     """envelope * enveloping + homogeneity * homogeneity + contrast * srl_contrastive, over bins of the label.
 
     A bin's centroid is the mean unit feature of its samples in the batch, or else its surrogate of the epochs before,
@@ -120,6 +121,8 @@ class SRL(nn.Module):
     _edges: Tensor
     _labels: Tensor
     _points: Tensor
+
+    own_types = ("_edges",)  # cast edges would put labels into other bins; the surrogates follow the features' type
 
     def __init__(
         self, bins: Bins, feature_dim: int, *, envelope: float = 0.1, homogeneity: float = 0.1, contrast: float = 1.0,
