@@ -109,7 +109,7 @@ def _how_to_read(path: Path, separator: str, pandas, odd: list[str]) -> dict:
         how["encoding"] = encoding
     fields = [len(row) for row in csv.reader(lines, delimiter=found)]
     if fields and max(fields) > fields[0]:  # pandas would take the first of them for an index, and shift the rest
-        raise ValueError("lines have more fields than its header; a comma within numbers wants quotes, or columns separated by ;")
+        raise ValueError("lines have more fields than its header; quote numbers with commas, or separate columns by ;")
     first = next(csv.reader(lines[:1], delimiter=found), [])
     if any(name != name.strip() for name in first):
         how["skipinitialspace"] = True
