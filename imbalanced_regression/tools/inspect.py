@@ -171,7 +171,7 @@ def _notes(
 
 def _sentinel(values: np.ndarray, counts: np.ndarray) -> float | None:
     """A value such as -999, -1 or 9999 that repeats at an end of the labels, far from the others or alone in its sign."""
-    if len(values) < 3:
+    if len(values) <= _REPEATS:
         return None
     inner = values[-2] - values[1]
     for at, next_to in ((0, 1), (-1, -2)):
@@ -187,7 +187,7 @@ def _sentinel(values: np.ndarray, counts: np.ndarray) -> float | None:
 
 def _lonely(counts: np.ndarray) -> int:
     """How many labels lie one to a bin, with empty bins on both sides."""
-    padded = np.concatenate([[1], counts, [1]])
+    padded = np.concatenate([[0], counts, [0]])
     return int(((counts == 1) & (padded[:-2] == 0) & (padded[2:] == 0)).sum())
 
 

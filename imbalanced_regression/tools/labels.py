@@ -56,11 +56,6 @@ def read_labels(path: str | Path, target: str | None = None) -> tuple[np.ndarray
         raise ValueError("FILE: parquet needs pyarrow, which is not installed: pip install pyarrow") from None
     except (ValueError, UnicodeError, EOFError, OSError) as error:  # errors that pandas raises on files that are no tables
         raise ValueError(f"FILE: {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(table.index, pandas.RangeIndex) and kind != ".parquet":
-        raise ValueError(
-            f"FILE: the lines of {path.name} have more fields than its header; a comma within numbers wants quotes, or columns "
-            "separated by ;"
-        )
     names = [str(name) for name in table.columns]
     if names != [name.strip() for name in names]:
         names = [name.strip() for name in names]
@@ -112,6 +107,9 @@ def _how_to_read(path: Path, separator: str, pandas, odd: list[str]) -> dict:
     how: dict = {} if found == "," else {"sep": found}
     if encoding is not None:
         how["encoding"] = encoding
+    fields = [len(row) for row in csv.reader(lines, delimiter=found)]
+    if fields and max(fields) > fields[0]:  # pandas would take the first of them for an index, and shift the rest
+        raise ValueError("lines have more fields than its header; quote numbers with commas, or separate columns by ;")
     first = next(csv.reader(lines[:1], delimiter=found), [])
     if any(name != name.strip() for name in first):
         how["skipinitialspace"] = True
