@@ -5,7 +5,7 @@ VENV ?= .venv
 .PHONY: test demo docs lint clean
 
 test: $(VENV)/.installed lint
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal --untouched
 
 lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .

@@ -127,8 +127,11 @@ def run_inspect(args: Namespace) -> None:
     import numpy as np
 
     from .tools import inspect as advice
+    from .tools.labels import read_labels
 
-    labels, read = advice.read_labels(args.file, args.target)
+    labels, read, odd = read_labels(args.file, args.target)
+    for line in odd:
+        _say(line)
     finite = np.isfinite(labels)
     if not finite.any():
         raise ValueError(f"--target: none of the {len(labels)} labels is a finite number")
@@ -139,8 +142,7 @@ def run_inspect(args: Namespace) -> None:
     found = advice.advise(labels, **limits)
     print(advice.describe(labels, found, **limits))
     print(f"\nin Python\n{_indented(advice.code(found, read))}")
-    if advice.flags(found):
-        print(f"\nas flags of a train.py here\n{_indented(advice.flags(found))}")
+    print(f"\nin a PyTorch model besides\n{_indented(advice.network_code(found, labels))}")
     name = args.file.name if args.target is None else f"{args.target} of {args.file.name}"
     _draw(args.out, lambda: advice.figure(found, name, args.target or "label"))
 

@@ -320,9 +320,8 @@ def _choose_bins(labels: np.ndarray, values: np.ndarray, low: float, high: float
         bins, code = _width(low - step / 2, math.ceil(places / merged - 1e-9), merged * step)
         if merged == 1:
             return bins, code, f"the labels take {len(values)} values in steps of {step:g}: one bin for each step"
-        return bins, code, (
-            f"{merged} of the labels' steps of {step:g} to a bin, near the rule of Freedman and Diaconis for {len(labels)} labels"
-        )
+        rule = f"near the rule of Freedman and Diaconis for {len(labels)} labels"
+        return bins, code, f"{merged} of the labels' steps of {step:g} to a bin, {rule}"
     if len(values) <= _ONE_PER_VALUE and len(labels) >= 2 * len(values):
         middles = ((values[1:] + values[:-1]) / 2).tolist()
         edges = _rounded([2 * low - middles[0], *middles, 2 * high - middles[-1]], float(np.diff(values).min()))

@@ -221,6 +221,13 @@ def run_folder(args: Namespace, name: str, runtime: Runtime) -> Path:
             f"--store_name: the run's folder would have a name of {length} bytes, above the 255 that systems allow; pass a "
             f"shorter one ({name[:40]}...)"
         )
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"--store_name, --store_root: {os.fsencode(folder)!r} holds letters that this locale lacks; set PYTHONUTF8=1, or "
+            "pass plain ones"
+        ) from None
     if runtime.is_main and folder.exists() and args.resume is None and not args.overwrite:
         raise ValueError(f"{folder} exists; --resume goes on with it, --overwrite replaces it, --store_name names another")
     return folder

@@ -1,4 +1,4 @@
-"""What benchmarks with images share: any Pillow image as a viewer shows it, torchvision's ResNets, a bad image's error."""
+"""What benchmarks with images share: any Pillow image as a viewer shows it, torchvision's ResNets, and a bad image's error."""
 
 from __future__ import annotations
 

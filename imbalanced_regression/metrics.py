@@ -319,7 +319,8 @@ class DepthMetrics:
     def update(self, preds, labels, mask=None) -> None:
         """Add pixels: predicted and true depth in metres, equal shapes; `mask` (0/1, same shape) says which count.
 
-        Raises ValueError for shapes that do not fit, true depths that are not above 0, masked entries, or values that are not finite.
+        Raises ValueError for shapes that do not fit, true depths that are not above 0, masked entries, or values that
+        are not finite.
         """
         preds, labels = as_array(preds, "preds"), as_array(labels, "labels")
         if preds.shape != labels.shape:

@@ -237,7 +237,7 @@ class _Problem:
         if self.slot == "loss":
             criterion = self._made()
         elif self.slot == "head":
-            criterion = head.loss
+            criterion = head.loss  # type: ignore[assignment]
         elif self.slot in ("terms", "pretrain"):
             terms = [(strength, self._made())]
             criterion = None if self.slot == "pretrain" else criterion

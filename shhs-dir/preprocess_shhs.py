@@ -34,6 +34,7 @@ HERE = Path(__file__).resolve().parent
 log = logging.getLogger("preprocess_shhs")
 
 EDFS, TABLES = "polysomnography/edfs/shhs2", "datasets/shhs2-dataset-*.csv"
+NAME = re.compile(r"shhs2-(\d+)\.edf", re.ASCII)  # `shhs2-200002 (1).edf` is what a second download is called
 EPOCH = 30  # seconds
 CLIP = 20.0  # of the interquartile range: far above R peaks, below what a lost electrode gives
 LEAST_EPOCHS = 4
@@ -58,38 +59,14 @@ def read_night(path: Path, hours: float, fill_missing: bool = False) -> dict[str
     Raises ValueError with the reason why the night cannot be used: no EDF, a channel missing or flat (zeros with
     `fill_missing`, unless all are), or too short.
     """
-    from edfio import read_edf
-    from scipy.signal import resample_poly
-
     if path.stat().st_size == 0:
         raise ValueError("the file is empty")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # edfio tells of a last record cut short, which is normal here
-            edf = read_edf(path, lazy_load_data=True)
-            signals = list(edf.signals)
-    except (ValueError, IndexError, KeyError, TypeError, AssertionError) as error:
-        raise ValueError(f"no readable EDF file ({type(error).__name__}: {error})") from None
-    named = defaultdict(list)
-    for signal in signals:
-        named["".join(signal.label.split()).casefold()].append(signal)
-
-    found, unusable = {}, []
-    for name, (rate, labels) in CHANNELS.items():
-        candidates = [signal for label in labels for signal in named[label]]
-        for signal in candidates:
-            data = signal.data[: int(hours * 3600 * signal.sampling_frequency)].astype(np.float32)
-            ratio = Fraction(rate / signal.sampling_frequency).limit_denominator(1000)
-            low, middle, high = np.percentile(data, (25, 50, 75)) if len(data) else (0, 0, 0)
-            if high > low:
-                data = resample_poly((data - middle) / (high - low), ratio.numerator, ratio.denominator)
-                found[name] = np.clip(data, -CLIP, CLIP)
-                break
-        else:
-            unusable.append(f"{name} {'is flat' if candidates else 'is missing'}")
+        labels, found, unusable = _channels(path, hours)
+    except Exception as error:  # a damaged header makes edfio, and the arithmetic on its numbers, raise nearly anything
+        raise ValueError(f"no readable EDF file ({type(error).__name__}: {error})") from error
     if unusable and not (fill_missing and found):
-        have = ", ".join(signal.label for signal in signals) or "none"
-        raise ValueError(f"{'; '.join(unusable)} (channels: {have})")
+        raise ValueError(f"{'; '.join(unusable)} (channels: {', '.join(labels) or 'none'})")
     epochs = min(len(data) // (EPOCH * CHANNELS[name][0]) for name, data in found.items())
     if epochs < LEAST_EPOCHS:
         raise ValueError(f"it holds {epochs} epochs of {EPOCH} s, expected at least {LEAST_EPOCHS}")
@@ -104,21 +81,60 @@ def read_night(path: Path, hours: float, fill_missing: bool = False) -> dict[str
     }
 
 
+def _channels(path: Path, hours: float) -> tuple[list[str], dict[str, np.ndarray], list[str]]:
+    """The file's labels, the wanted channels at their rates, normalised, and why each of the others cannot be used."""
+    from edfio import read_edf
+    from scipy.signal import resample_poly
+
+    found, unusable = {}, []
+    with warnings.catch_warnings():
+        # edfio tells of a last record cut short, which is normal here, and of limits that are equal: such a channel is flat
+        warnings.simplefilter("ignore")
+        signals = list(read_edf(path, lazy_load_data=True).signals)
+        named = defaultdict(list)
+        for signal in signals:
+            named["".join(signal.label.split()).casefold()].append(signal)
+        for name, (rate, labels) in CHANNELS.items():
+            candidates = [signal for label in labels for signal in named[label]]
+            for signal in candidates:
+                data = signal.data[: int(hours * 3600 * signal.sampling_frequency)].astype(np.float32)
+                ratio = Fraction(rate / signal.sampling_frequency).limit_denominator(1000)
+                low, middle, high = np.percentile(data, (25, 50, 75)) if len(data) else (0, 0, 0)
+                if high > low and np.isfinite(data).all():
+                    data = resample_poly((data - middle) / (high - low), ratio.numerator, ratio.denominator)
+                    found[name] = np.clip(data, -CLIP, CLIP)
+                    break
+            else:
+                unusable.append(f"{name} {'is flat' if candidates else 'is missing'}")
+    return [signal.label for signal in signals], found, unusable
+
+
 def convert(path: Path, out: Path, *, hours: float, fill_missing: bool) -> str | None:
     """One night into its file; the reason, if it cannot be used. What carries the final name is whole."""
-    part = out.with_name(out.name + f".{os.getpid()}.part")
     try:
         night = read_night(path, hours, fill_missing)
+    except (ValueError, OSError) as error:
+        return " ".join(str(error).split())
+    part = out.with_name(out.name + f".{os.getpid()}.part")
+    try:
         with part.open("wb") as file:
             np.savez_compressed(file, **night)
         os.replace(part, out)
-    except (ValueError, EOFError) as error:
-        return " ".join(str(error).split())
-    except FileNotFoundError as error:
-        return str(error)
     finally:
         part.unlink(missing_ok=True)
     return None
+
+
+def find_edfs(folder: Path) -> tuple[dict[int, Path], list[str]]:
+    """nsrrid -> file of each `shhs2-<nsrrid>.edf` in the folder, and the names of the other EDF files, such as copies."""
+    edfs, others = {}, []
+    for path in sorted(folder.glob("*.[eE][dD][fF]")):
+        match = NAME.fullmatch(path.name)
+        if match and int(match[1]) not in edfs:
+            edfs[int(match[1])] = path
+        else:
+            others.append(path.name)
+    return edfs, others
 
 
 def read_scores(folder: Path) -> dict[int, float]:
@@ -220,7 +236,10 @@ def main() -> None:
         return
 
     scores = read_scores(args.data_dir)
-    edfs = {int(path.stem.split("-")[1]): path for path in sorted((args.data_dir / EDFS).glob("shhs2-*.edf"))}
+    edfs, others = find_edfs(args.data_dir / EDFS)
+    if others:
+        few = ", ".join(others[:3])
+        log.warning("%d files of other names than shhs2-<nsrrid>.edf are left out, such as %s", len(others), few)
     if not edfs:
         raise ValueError(f"--data_dir: no shhs2-*.edf in {args.data_dir / EDFS}; run python download_shhs.py")
     nights.mkdir(exist_ok=True)

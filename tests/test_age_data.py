@@ -455,7 +455,7 @@ def test_agedb_ages_are_read_from_the_names(tmp_path):
         agedb_table(tmp_path / "nowhere")
 
 
-def matlab(path: Path, db: str, rows: list[tuple]) -> None:
+def matlab(path: Path, db: str, rows: list[tuple], kind: type | None = None) -> None:
     """The layout of the real imdb.mat and wiki.mat: a 1 x 1 struct whose fields are 1 x N, texts in cells."""
     path.parent.mkdir(parents=True, exist_ok=True)
     dob, taken, names, score, second = zip(*rows)
@@ -465,7 +465,7 @@ def matlab(path: Path, db: str, rows: list[tuple]) -> None:
         cells[0, i] = np.array([name])
         boxes[0, i] = np.array([[10.0, 20.0, 110.0, 120.0]])
     fields = {
-        "dob": np.array([dob], np.int32), "photo_taken": np.array([taken], np.uint16), "full_path": cells,
+        "dob": np.array([dob], kind or np.int32), "photo_taken": np.array([taken], kind or np.uint16), "full_path": cells,
         "gender": np.array([[1.0] * len(rows)]), "name": cells, "face_location": boxes,
         "face_score": np.array([score]), "second_face_score": np.array([second]),
     }
@@ -496,7 +496,7 @@ def test_imdb_wiki_ages_and_what_is_left_out(tmp_path):
         (40, "wiki_crop/00/june.jpg"), (39, "wiki_crop/00/july.jpg"),
         (40, "wiki_crop/00/negative_second.jpg"), (200, "wiki_crop/00/oldest.jpg"),
     ]
-    assert left == {"no or unclear face": 2, "second face": 1, "impossible age": 2}
+    assert left == {"no or unclear face": 2, "second face": 1, "impossible age": 2, "no birth, photo or path": 0}
     assert len(imdb_wiki_table(tmp_path, "wiki", min_score=0.5)[0]) == 5
     with pytest.raises(FileNotFoundError, match=r"imdb\.mat is missing; python download_imdb_wiki\.py"):
         imdb_wiki_table(tmp_path, "imdb")
@@ -507,6 +507,23 @@ def test_imdb_wiki_ages_and_what_is_left_out(tmp_path):
     savemat(tmp_path / "wiki_crop" / "wiki.mat", {"other": 1})
     with pytest.raises(ValueError, match=r"wiki\.mat is not the wiki struct"):
         imdb_wiki_table(tmp_path, "wiki")
+
+
+def test_holes_in_the_matlab_table_leave_their_row_out(tmp_path):
+    """NaN and infinite births and photos, as other tools save them, and a cell without a path: counted, and nothing warned."""
+    nan, inf = float("nan"), float("inf")
+    rows = [
+        (datenum(1950, 6, 30), 1990.0, "a.jpg", 4.0, nan), (nan, 1990.0, "b.jpg", 4.0, nan), (inf, 1990.0, "c.jpg", 4.0, nan),
+        (-inf, 1990.0, "d.jpg", 4.0, nan), (datenum(1950, 6, 30), nan, "e.jpg", 4.0, nan),
+        (datenum(1950, 6, 30), inf, "f.jpg", 4.0, nan), (datenum(1950, 6, 30), 1990.0, "", 4.0, nan),
+        (1e300, 1990.0, "g.jpg", 4.0, nan), (datenum(1950, 6, 30), 1990.0, "h.jpg", nan, nan),
+        (datenum(1950, 6, 30), 1990.0, "i.jpg", 4.0, inf), (datenum(1960, 6, 30), 1e300, "j.jpg", 4.0, nan),
+    ]
+    matlab(tmp_path / "wiki_crop" / "wiki.mat", "wiki", rows, kind=np.float64)
+    imdb_wiki_table = runpy.run_path(str(ROOT / "imdb-wiki-dir/data/create_imdb_wiki.py"))["imdb_wiki_table"]
+    found, left = imdb_wiki_table(tmp_path, "wiki")
+    assert found == [(40, "wiki_crop/a.jpg")]
+    assert left == {"no or unclear face": 1, "second face": 1, "impossible age": 2, "no birth, photo or path": 6}
 
 
 def test_preprocess_refuses_fractions_of_years(tmp_path):

@@ -27,7 +27,7 @@ def run(script: str, *flags, code: str | None = None) -> subprocess.CompletedPro
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-W", "error", *([name] if code is None else ["-c", code]), *map(str, flags)]
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=ROOT / folder, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, cwd=ROOT / folder, env=environment, capture_output=True, text=True, timeout=1800)
 
 
 def succeeds(script: str, *flags, code: str | None = None) -> str:

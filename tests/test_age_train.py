@@ -21,7 +21,7 @@ SMALL = ["--model", "resnet18", "--img_size", "32", "--batch_size", "32", "--epo
 
 def python(folder: str, *words, code: int = 0, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
     done = subprocess.run(
-        [sys.executable, *launcher, *map(str, words)], cwd=ROOT / folder, capture_output=True, text=True, timeout=300,
+        [sys.executable, *launcher, *map(str, words)], cwd=ROOT / folder, capture_output=True, text=True, timeout=1800,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == code, done.stdout + done.stderr

@@ -64,7 +64,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path, zipped):
             return (os.mkdir, (str(tmp_path / "ran"),))
 
     torch.save({"state_dict": {}, "epoch": Bomb()}, tmp_path / "bomb", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match="bomb holds more than tensors and plain values and is not loaded"):
+    with pytest.raises(ValueError, match=r'bomb holds more than tensors .*again: torch.save\(\{"state_dict": model'):
         checkpoint.load(tmp_path / "bomb")
     (tmp_path / "raw").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(ValueError, match="raw"):

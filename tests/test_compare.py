@@ -302,13 +302,13 @@ def test_fds_that_saw_nothing_is_named(store, tmp_path):
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_has_enough_ends_it_silently(store, unbuffered):
+def test_a_reader_that_has_enough_ends_it_silently(store, tmp_path, unbuffered):
     """`python -m imbalanced_regression compare ... | head -1`."""
     reads, writes = os.pipe()
     os.close(reads)
     words = [sys.executable, "-m", "imbalanced_regression", "compare", *map(str, sorted((store / "seed0").iterdir()))]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
-    done = subprocess.run(words, stdout=writes, stderr=subprocess.PIPE, text=True, env=env)
+    done = subprocess.run(words, stdout=writes, stderr=subprocess.PIPE, text=True, env=env, cwd=tmp_path)
     os.close(writes)
     assert done.returncode == 141, done.stderr
     assert "Broken pipe" not in done.stderr

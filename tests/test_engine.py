@@ -13,9 +13,9 @@ import torch.multiprocessing as mp
 import toy
 from torch import nn
 
-from imbalanced_regression import choices, images, weighted_mse_loss
+from imbalanced_regression import Regressor, choices, images, weighted_mse_loss
 from imbalanced_regression.methods import lds, losses, windows
-from imbalanced_regression.training import Splits, checkpoint, runtime
+from imbalanced_regression.training import Splits, checkpoint, checks, runtime
 from imbalanced_regression.training.evaluation import predict
 from imbalanced_regression.training.loaders import Batches, Shard, make_loader
 
@@ -68,6 +68,12 @@ def test_a_file_that_is_no_training_is_named(tmp_path):
         with pytest.raises(ValueError, match="odd.pt holds no training to go on with"):
             toy.run(tmp_path / "b", resume=str(tmp_path / "odd.pt"))
         assert not (tmp_path / "b").exists()
+
+
+def test_a_bare_resume_that_finds_nothing_names_the_way_to_another_folder(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        toy.run(tmp_path / "run", epochs=1, resume="")
+    assert "to go on from another folder's, as after a change of flags that are in its name, pass --resume PATH" in caplog.text
 
 
 def test_a_finished_run_resumes_to_its_test(tmp_path):
@@ -261,6 +267,51 @@ def test_a_scheduler_that_sets_rank_without_torchrun_is_one_process(monkeypatch)
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert runtime.start("cpu").world == 1
+
+
+# -- a last batch of one -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fds_stats", ["second_pass", "streaming"])
+def test_a_last_batch_of_one_that_batchnorm_cannot_take_is_refused_before_the_epoch(tmp_path, fds_stats):
+    """90 samples in batches of 89, and FDS's 31 in batches of 30; the size that the error names trains."""
+    splits = toy.make_splits()
+    with pytest.raises(ValueError, match="--batch_size: 89 leaves one of 90 samples alone in a batch, .*pass --batch_size 90"):
+        toy.run(tmp_path / "run", model=toy.make_model(norm=True), splits=splits, batch_size=89, fds_stats=fds_stats)
+    assert not (tmp_path / "run").exists()
+    toy.run(tmp_path / "run", model=toy.make_model(norm=True), splits=splits, batch_size=90, fds_stats=fds_stats, epochs=1)
+    splits.stats = toy.Toy(31, 3)
+    changes = {"model": toy.make_model(norm=True), "splits": splits, "batch_size": 30, "fds_stats": fds_stats, "epochs": 1}
+    if fds_stats == "second_pass":
+        with pytest.raises(ValueError, match="--batch_size: 30 leaves one of 31 samples alone"):
+            toy.run(tmp_path / "other", **changes)
+    else:
+        toy.run(tmp_path / "other", **changes)
+
+
+def test_asking_whether_a_last_batch_of_one_trains_changes_nothing(tmp_path, monkeypatch):
+    """In a model whose maps keep several values: as if nobody had asked, statistics and draws included."""
+
+    class Map(nn.Module):
+        def forward(self, inputs):
+            return inputs[:, :, None].expand(-1, -1, 3)
+
+    def model():
+        torch.manual_seed(0)
+        parts = [Map(), nn.Conv1d(4, 6, 1), nn.BatchNorm1d(6), nn.Dropout(0.2), nn.AdaptiveAvgPool1d(1), nn.Flatten()]
+        return Regressor(nn.Sequential(*parts), nn.Linear(6, 1))
+
+    asked, _ = toy.run(tmp_path / "asked", model=(one := model()), batch_size=89, epochs=2)
+    monkeypatch.setattr(checks, "check_last_batch", lambda *_: None)
+    silent, _ = toy.run(tmp_path / "silent", model=(other := model()), batch_size=89, epochs=2)
+    assert same_state(one.state_dict(), other.state_dict())
+    assert asked["test"]["overall"] == silent["test"]["overall"]
+    before, random = {name: value.clone() for name, value in one.state_dict().items()}, torch.get_rng_state()
+    monkeypatch.undo()
+    checks.check_last_batch(one, toy.Toy(90, 0), 90, 89, None, runtime.Runtime())
+    assert same_state(before, one.state_dict())
+    assert torch.equal(random, torch.get_rng_state())
+    assert one.encoder[2].track_running_stats
 
 
 # -- the order of the data ---------------------------------------------------------------------------------------------

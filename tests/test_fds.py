@@ -790,7 +790,8 @@ def test_the_variance_of_a_bin_with_one_sample_is_unknown_to_the_smoothing_and_i
 def test_a_variance_known_once_stays_and_is_taken_whole_when_first_known(momentum):
     """Epochs with one and with many samples of a bin; the twin says the same."""
     D, K, numbers = 2, 5, [1, 1, 6, 1, 4]
-    fds, twin = exact(D, K, ks=3, momentum=momentum), slow.FDS(D, K, window=slow.kernel_window("gaussian", 3, 2), momentum=momentum)
+    fds = exact(D, K, ks=3, momentum=momentum)
+    twin = slow.FDS(D, K, window=slow.kernel_window("gaussian", 3, 2), momentum=momentum)
     for epoch, n in enumerate(numbers):
         z, y = draw(30, D, K - 1, seed=epoch, dtype=torch.float64)
         y[y == 2] = 1
@@ -858,3 +859,14 @@ def test_what_is_no_tensor_of_features_or_no_numbers_is_named(call, features, la
     fds = trained()
     with pytest.raises(ValueError, match=named):
         getattr(fds, call)(features, labels, *([1] if call == "smooth" else []))
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_edges_of_other_methods_are_not_cast_either(kind):
+    from imbalanced_regression.methods.ordinal_entropy import OrdinalEntropy
+    from imbalanced_regression.methods.rows import bin_of
+    from imbalanced_regression.methods.srl import SRL
+
+    bins, labels = Bins.uniform(0, 5, 50), torch.arange(50).double() / 10
+    for method in (OrdinalEntropy(bins=bins), SRL(bins, 4)):
+        assert bin_of(labels, method.to(kind)._edges).tolist() == list(range(50))

@@ -14,6 +14,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from imbalanced_regression import Bins, lds_weights
 from imbalanced_regression import __main__ as tools
 from imbalanced_regression.tools import inspect as advice
+from imbalanced_regression.tools.labels import read_labels
 
 rng = np.random.default_rng(0)
 
@@ -142,13 +143,15 @@ def test_every_format_gives_the_same_advice_and_code_that_runs(files, tmp_path, 
     assert "441, 214 distinct, 25 to 346" in said.out
     assert "imbalance ratio" in said.out
     assert "1 of 442 labels are missing" in said.err
-    assert "--reweight sqrt_inv --lds --lds_ks 3" in said.out
-    code = said.out.split("in Python\n")[1].split("\nas flags")[0]
+    assert "--reweight" not in said.out  # no train.py here reads the table
+    assert "sample_weight=weights" in said.out
+    code = said.out.split("in Python\n")[1].replace("in a PyTorch model besides\n", "")
     scope: dict = {}
     exec("\n".join(line.strip() for line in code.splitlines()), scope)  # noqa: S102  # the printed code is what is tested
     np.testing.assert_array_equal(
-        scope["weights"], lds_weights(scope["labels"], Bins.width(24.5, 376.5, 32), reweight="sqrt_inv", ks=3, sigma=1)
+        scope["weights"], lds_weights(scope["labels"], Bins.width(24.5, 360.5, 28), reweight="inverse", ks=3, sigma=1)
     )
+    assert (scope["head"].in_features, scope["fds"].bins) == (64, scope["bins"])
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -164,7 +167,7 @@ def test_every_format_gives_the_same_advice_and_code_that_runs(files, tmp_path, 
         (["t.csv", "--target", "nope"], "--target.*nope.*age, sex"),
         (["t.csv", "--target", "word"], "--target.*1 entries.*n/k"),
         (["t.csv", "--target", "name"], "--target.*442 entries.*'x'"),
-        (["empty.csv"], "--target.*no"),
+        (["empty.csv"], "--target.*header and no rows"),
         (["two.npy"], "--target.*0 to 1"),
         (["two.npy", "--target", "2"], "--target.*0 to 1.*2"),
         (["one.npy", "--target", "0"], "FILE.*leave out --target"),
@@ -195,3 +198,143 @@ def test_help_has_examples_and_imports_nothing_heavy():
         )
         done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, cwd=ROOT, check=True)
         assert "\n    python -m imbalanced_regression " in done.stdout
+
+
+# tables as people have them
+
+
+def write(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+LABELS = [1834.5, 12.25, 106.0, 8508.75, 18.0] * 8
+ROWS = [f"{value}" for value in LABELS]
+COMMAS = [f"{value:,.2f}" for value in LABELS]  # 1,834.50
+EUROPE = [f"{value:,.2f}".translate(str.maketrans(",.", ".,")) for value in LABELS]  # 1.834,50
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "said"),
+    [
+        ("a, price\n" + "".join(f"1, {v}\n" for v in ROWS), "utf-8", ""),
+        (" a , price \n" + "".join(f"1 , {v} \n" for v in ROWS), "utf-8", ""),
+        ("a;price\n" + "".join(f"1;{v}\n" for v in ROWS), "utf-8", ""),
+        ("a\tprice\n" + "".join(f"1\t{v}\n" for v in ROWS), "utf-8", ""),
+        ("a|price\n" + "".join(f"1|{v}\n" for v in ROWS), "utf-8", ""),
+        ("a;price\n" + "".join(f"1;{v}\n" for v in EUROPE), "utf-8", ""),
+        ("a,price\n" + "".join(f'1,"{v}"\n' for v in COMMAS), "utf-8", ""),
+        ("a,price\n" + "".join(f'1,"$ {v}"\n' for v in COMMAS), "utf-8", ""),
+        ("a;price\n" + "".join(f"1;{v} €\n" for v in EUROPE), "utf-8", ""),
+        ("a,price\n" + "".join(f"1,{v} %\n" for v in ROWS), "utf-8", ""),
+        ("größe,price\n" + "".join(f"1,{v}\n" for v in ROWS), "latin-1", "not UTF-8"),
+        ("größe,price\n" + "".join(f"1,{v}\n" for v in ROWS), "utf-16", "not UTF-8"),
+        ("größe,price\n" + "".join(f"1,{v}\n" for v in ROWS), "utf-8-sig", ""),
+        ("price\n" + "".join(f"{v:.2f}\n".replace(".", ",") for v in LABELS), "utf-8", ""),
+    ],
+    ids=["space", "spaces", "semicolon", "tab", "bar", "european", "thousands", "dollars", "euros", "percent", "latin-1",
+         "utf-16", "mark", "one column of decimal commas"],
+)
+def test_tables_as_people_have_them_are_read_and_the_printed_line_reads_the_same(tmp_path, text, encoding, said):
+    import pandas  # noqa: F401  # what the printed line uses
+
+    labels, code, odd = read_labels(write(tmp_path / "t.csv", text, encoding), "price")
+    np.testing.assert_array_equal(labels, LABELS)
+    assert said in " ".join(odd)
+    assert bool(odd) == bool(said)
+    np.testing.assert_array_equal(eval(code, {"pandas": pandas}), LABELS)  # noqa: S307
+
+
+def test_a_file_without_a_header_loses_no_label_and_says_so(tmp_path):
+    import pandas
+
+    labels, code, odd = read_labels(write(tmp_path / "one.csv", "".join(f"{v}\n" for v in ROWS)))
+    np.testing.assert_array_equal(labels, LABELS)
+    assert "first line" in odd[0]
+    np.testing.assert_array_equal(eval(code, {"pandas": pandas}), LABELS)  # noqa: S307
+    labels, code, odd = read_labels(write(tmp_path / "two.csv", "".join(f"{i},{v}\n" for i, v in enumerate(ROWS))), "1")
+    np.testing.assert_array_equal(labels, LABELS)
+    np.testing.assert_array_equal(eval(code, {"pandas": pandas}), LABELS)  # noqa: S307
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "target", "named"),
+    [
+        ("price\n", "utf-8", None, "--target: .*a header and no rows"),
+        ("a,price\n1,n.a.\n2,5\n", "utf-8", "price", "--target: .*1 entries.*'n.a.'.*1,834.31"),
+        ("a;price\n1;1,834\n2;12,345\n", "utf-8", "price", "--target: .*'1,834' may be thousands or decimals"),
+        ("price\n1\n2\n", "utf-16-le", "price", "FILE: .*zero bytes.*save it as UTF-8"),
+        ("a,price\n1,1,5\n2,2,5\n", "utf-8", "price", "FILE: .*more fields than its header"),
+        ("a,price,price \n1,2,3\n", "utf-8", "price", "--target: .*2 columns 'price'"),
+        ("a;b\nx;y\n", "utf-8", "price", "--target: .*no column 'price'; its columns are a, b"),
+    ],
+)
+def test_what_could_mean_two_things_is_refused_with_the_way_out(tmp_path, text, encoding, target, named):
+    with pytest.raises(ValueError, match=named):
+        read_labels(write(tmp_path / "t.csv", text, encoding), target)
+
+
+def test_marks_of_missing_values_are_noted():
+    labels = np.round(rng.gamma(2, 1500, 300) + 106)
+    for mark, others in ((-999, labels), (-1, labels), (-9999, -labels / 100), (99999, labels), (-99, labels)):
+        noted = advice.advise(np.where(np.arange(300) % 8 == 0, mark, others)).notes
+        said = f"{mark} stands 38 times", f"labels[labels != {mark}]"
+        assert any(note.startswith(said[0]) and said[1] in note for note in noted), mark
+    for plain in (labels, rng.normal(size=300), rng.choice([-1, 0, 1], 300), np.where(labels > 3000, 0, labels),
+                  rng.integers(0, 100, 3000), rng.integers(-9, 3, 300)):
+        assert not any("marks of missing" in note for note in advice.advise(plain).notes)
+
+
+# one rule, and what a table's owner can run
+
+
+SETS = {
+    "wine": np.repeat([3, 4, 5, 6, 7, 8], [10, 53, 681, 638, 199, 18]),
+    "houses": np.round(rng.lognormal(12.2, 0.5, 1500), -2),
+    "rain": np.where(rng.random(1500) < 0.7, 0, rng.exponential(8, 1500)),
+    "returns": -np.abs(rng.standard_t(3, 1500)) * 0.01,
+    "ages": rng.binomial(100, 0.35, 1500),
+}
+
+
+@pytest.mark.parametrize("labels", SETS.values(), ids=SETS)
+def test_weights_with_nothing_given_are_those_inspect_advises(labels):
+    found = advice.advise(labels)
+    assert Bins.auto(labels) == found.bins
+    assert found.bins.window(labels) == (found.ks, found.sigma)
+    for how in ("sqrt_inv", "inverse"):
+        given = lds_weights(labels, found.bins, reweight=how, ks=found.ks, sigma=found.sigma)
+        np.testing.assert_array_equal(lds_weights(labels, reweight=how), given)
+    assert lds_weights(labels).max() > 2.5 * lds_weights(labels).min()  # they do something
+
+
+@pytest.mark.parametrize("labels", SETS.values(), ids=SETS)
+def test_the_printed_python_of_a_network_runs_and_fits_the_labels(labels):
+    import torch
+
+    found = advice.advise(labels)
+    scope = {"labels": labels, "bins": found.bins, "Bins": Bins}
+    exec(advice.network_code(found, labels), scope)  # noqa: S102  # the printed code is what is tested
+    assert scope["head"].scale.item() == pytest.approx(labels.std(), rel=1e-5)
+    scope["fds"].observe(torch.randn(len(labels), 64), labels)
+    scope["fds"].finish_epoch(0)
+    assert (scope["fds"].num_samples_tracked > 0).sum() >= min(6, len(np.unique(labels)))
+    widths = np.diff(scope["fds"].bins.edges)
+    np.testing.assert_allclose(widths, widths[0], rtol=1e-3)
+
+
+def test_lonely_labels_between_empty_bins_are_noted_and_what_to_expect_is_said():
+    labels = np.r_[rng.uniform(0, 10, 500), 15.0, 19.0]
+    found = advice.advise(labels)
+    assert any("2 labels lie alone between empty bins" in note for note in found.notes)
+    text = advice.describe(labels, found)
+    said_too = "training part only", "overall one rises a little", "an option, after the weights", "fewer than the 10 samples"
+    for said in said_too:
+        assert said in text
+
+
+@pytest.mark.parametrize("name", ["margin ($%) of ($%)", "$x_$", "$$", "价格 _^{"])
+def test_names_are_drawn_as_they_stand(tmp_path, monkeypatch, name):
+    table = write(tmp_path / "sales_$US_$EU.csv", f"{name}\n" + "".join(f"{i % 37}\n" for i in range(200)))
+    tool(monkeypatch, "inspect", table, "--target", name, "--out", tmp_path / "p.png")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")

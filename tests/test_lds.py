@@ -306,3 +306,14 @@ def test_weights_need_no_torch():
         "sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_explicit_bins_keep_the_published_window_and_none_follow_the_labels():
+    grades = np.repeat([3.0, 4, 5, 6, 7, 8], [10, 53, 681, 638, 199, 18])
+    bins = Bins.width(2.5, 8.5, 1)
+    np.testing.assert_array_equal(lds_weights(grades, bins), lds_weights(grades, bins, ks=5, sigma=2))
+    np.testing.assert_array_equal(lds_weights(grades), lds_weights(grades, bins, ks=3, sigma=1))
+    np.testing.assert_array_equal(label_density(grades), label_density(grades, bins, ks=3, sigma=1))
+    np.testing.assert_array_equal(lds_weights(grades, ks=5), lds_weights(grades, bins))
+    assert lds_weights(grades, bins).max() < 1.4  # what six grades got: nothing
+    assert lds_weights(grades).max() > 3.5

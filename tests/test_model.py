@@ -48,7 +48,8 @@ def test_equal_labels_scale_by_one_and_a_new_start_keeps_the_unit():
 @pytest.mark.parametrize(
     ("how", "named"),
     [
-        ({"scale": 0}, "scale: .*found 0"), ({"scale": -1}, "scale: .*found -1"), ({"scale": float("nan")}, "scale: .*found nan"),
+        ({"scale": 0}, "scale: .*found 0"), ({"scale": -1}, "scale: .*found -1"),
+        ({"scale": float("nan")}, "scale: .*found nan"),
         ({"center": float("inf")}, "center: .*found inf"),
     ],
 )

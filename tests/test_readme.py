@@ -170,34 +170,80 @@ def test_setup_commands_exist():
     assert "\ntrain = [" in (ROOT / "pyproject.toml").read_text()
 
 
-def test_the_python_blocks_of_the_readme_run(tmp_path, monkeypatch):
+def ten_lines(labels, inputs, test_labels, test_inputs, *, epochs: int, edit=lambda block: block) -> dict:
+    """What the README's first two blocks leave, run as written on a table."""
     from sklearn.linear_model import LinearRegression
 
     torch.manual_seed(0)
-    random = np.random.default_rng(0)
-    labels = (100 * random.beta(1, 4, 400)).round(1)
-    inputs = np.stack([labels, labels**2 / 100, random.normal(size=400)], axis=1).astype(np.float32)
-    encoder, head = nn.Sequential(nn.Linear(3, 64), nn.ReLU()), nn.Linear(64, 1)
+    width = inputs.shape[1]
     scope = {
-        "labels": labels, "features": inputs, "estimator": LinearRegression(), "encoder": encoder, "head": head,
-        "optimizer": torch.optim.Adam([*encoder.parameters(), *head.parameters()]),
-        "test_inputs": torch.from_numpy(inputs[:100]), "test_labels": labels[:100],
+        "labels": labels, "features": inputs, "estimator": LinearRegression(), "epochs": epochs,
+        "encoder": nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()),
+        "test_inputs": torch.from_numpy(test_inputs), "test_labels": test_labels,
     }
-    monkeypatch.chdir(tmp_path)
-    first, second, third = blocks(ROOT / "README.md", "python")
+    first, second = (edit(block) for block in blocks(ROOT / "README.md", "python")[:2])
     exec(first, scope)  # noqa: S102  # the README's own code is what is tested
     assert scope["weights"].mean() == pytest.approx(1, rel=1e-5)
     targets, weights = (torch.tensor(v, dtype=torch.float32)[:, None] for v in (labels, scope["weights"]))
     scope["batches"] = list(zip(torch.from_numpy(inputs).split(50), targets.split(50), weights.split(50)))
     exec(second, scope)  # noqa: S102
-    assert scope["model"].fds.num_samples_tracked.sum() == 5 * 400
+    return scope
+
+
+def table(kind: str, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels (n,) as newcomers bring them, and inputs (n, 4) that tell much of them."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(n, 4))
+    told = (x[:, 0] + 0.5 * x[:, 1]) / np.sqrt(1.25)
+    labels = {
+        "house prices": lambda: np.round(250_000 * np.exp(0.5 * told + 0.1 * x[:, 2]), -2),
+        "wine grades": lambda: np.clip(np.round(5.6 + 0.8 * told), 3, 8),
+        "rain": lambda: np.maximum(0, 12 * (told - 0.52)),  # 70 % zeros
+        "negative returns": lambda: -0.02 * np.exp(0.6 * told),
+    }[kind]()
+    return labels, x.astype(np.float32)
+
+
+def test_the_python_blocks_of_the_readme_run(tmp_path, monkeypatch):
+    labels, inputs = table("rain", 400, 0)
+    scope = ten_lines(labels, inputs, labels[:100], inputs[:100], epochs=3)
+    assert scope["model"].fds.num_samples_tracked.sum() == 3 * 400
     assert np.isfinite(scope["metrics"]["overall"]["l1"])
+    monkeypatch.chdir(tmp_path)
+    targets, weights = (torch.tensor(v, dtype=torch.float32)[:, None] for v in (labels, scope["weights"]))
     samples = TensorDataset(torch.from_numpy(inputs), targets, weights)
     parts = (range(200), range(200, 300), range(300, 400))
     scope.update(zip(("train", "val", "test"), (Subset(samples, part) for part in parts)), train_labels=labels[:200])
+    (third,) = blocks(ROOT / "README.md", "python")[2:]
     exec(third, scope)  # noqa: S102
-    assert scope["result"]["test"]["overall"]["l1"] < np.abs(labels[300:] - labels[:200].mean()).mean()
+    assert scope["result"]["test"]["overall"]["l1"] < np.abs(labels[300:] - np.median(labels[:200])).mean()
     assert (tmp_path / "runs" / "ranksim" / "ckpt.best.pth.tar").is_file()
+
+
+@pytest.mark.parametrize("kind", ["house prices", "wine grades", "rain", "negative returns"])
+def test_the_ten_lines_train_on_labels_of_any_unit_as_on_standardised_ones(kind, caplog):
+    """House prices ended at an error five times as large, since a plain head never climbed to them."""
+    (labels, inputs), (test_labels, test_inputs) = table(kind, 600, 0), table(kind, 300, 1)
+    center, scale = labels.mean(), labels.std()
+
+    def without_fds(block):
+        assert "fds = FDS(64, bins=bins, ks=ks, sigma=sigma)" in block or "lds_weights" in block
+        return block.replace("fds = FDS(64, bins=bins, ks=ks, sigma=sigma)", "fds = None")
+
+    raw = ten_lines(labels, inputs, test_labels, test_inputs, epochs=12, edit=without_fds)
+    error = raw["metrics"]["overall"]["l1"]
+    assert error < 0.5 * np.abs(test_labels - np.median(labels)).mean()
+    standard = ten_lines(
+        (labels - center) / scale, inputs, (test_labels - center) / scale, test_inputs, epochs=12, edit=without_fds
+    )
+    assert error == pytest.approx(scale * standard["metrics"]["overall"]["l1"], rel=0.25)
+    assert raw["weights"].max() > 2.5 * raw["weights"].min()
+    with_fds = ten_lines(labels, inputs, test_labels, test_inputs, epochs=3)
+    tracked = with_fds["fds"].num_samples_tracked
+    assert tracked.sum() == 3 * len(labels)
+    assert (tracked > 0).sum() >= min(6, len(np.unique(labels)))
+    assert np.isfinite(with_fds["metrics"]["few"]["l1"])
+    assert not [record for record in caplog.records if record.name.endswith("fds")]  # bins and targets are of one unit
 
 
 @pytest.mark.parametrize("folder", sorted(path.parent.name for path in ROOT.glob("*-dir/train.py")))

@@ -83,6 +83,44 @@ assert not night["eeg"].any() and night["ecg"].std() > 0.3
 """, tmp_path], SHHS)
 
 
+def spoilt(data: bytes, field: str) -> bytes:
+    """The EDF file with a field of its header that no recorder writes."""
+    signals = int(data[252:256])
+    eeg = next(i for i in range(signals) if data[256 + 16 * i :][:16].strip() == b"EEG")
+    at = {"record duration": (244, 8), "number of signals": (252, 4), "number of records": (236, 8),
+          "samples per record": (256 + 216 * signals + 8 * eeg, 8), "digital range": (256 + 120 * signals, 8),
+          "physical range": (256 + 104 * signals, 8), "header size": (184, 8)}
+    start, size = at[field]
+    new = {"digital range": data[256 + 128 * signals :][:8], "physical range": b"1e999"}.get(field, b"0")
+    return data[:start] + new.strip().ljust(size) + data[start + size :]
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_odd_files_among_many_are_skipped_and_listed(sample, tmp_path, workers):
+    """Headers that make edfio or the arithmetic raise anything, and files that a browser or a person has named."""
+    data = tmp_path / "data"
+    shutil.copytree(sample, data, ignore=shutil.ignore_patterns("nights", "shhs.csv"))
+    folder = data / "polysomnography/edfs/shhs2"
+    edfs = sorted(folder.glob("*.edf"))
+    fields = ("record duration", "number of signals", "number of records", "samples per record", "digital range",
+              "physical range", "header size")
+    for path, field in zip(edfs, fields):
+        path.write_bytes(spoilt(path.read_bytes(), field))
+    for name in ("shhs2-200002 (1).edf", "shhs2-200002_copy.edf", "shhs2-.edf", "shhs1-200002.edf"):
+        (folder / name).write_bytes(b"")
+    said = execute(["-W", "error", "preprocess_shhs.py", "--data_dir", data, "--cap", "1", "--workers", workers], SHHS)
+    assert "4 files of other names than shhs2-<nsrrid>.edf are left out, such as shhs1-200002.edf" in said
+    assert "Warning" not in said
+    assert "Physical minimum" not in said
+    skipped = {row["nsrrid"]: row["reason"] for row in csv.DictReader((data / "skipped.csv").read_text().splitlines())}
+    kept = [row["nsrrid"] for row in csv.DictReader((data / "shhs.csv").read_text().splitlines())]
+    odd = [path.stem.removeprefix("shhs2-") for path in edfs[: len(fields)]]
+    assert set(skipped) <= set(odd)
+    assert {odd[0], odd[1], odd[3]} <= set(skipped)
+    assert all(skipped.values())
+    assert sorted([*kept, *skipped]) == sorted(path.stem.removeprefix("shhs2-") for path in edfs)
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("nsrrid,gh\n1,50\n", "shhs.csv: no column split; found: nsrrid, gh; run python preprocess_shhs.py"),
     ("nsrrid,gh,split\n1,50\n", "shhs.csv: line 2 has 2 fields, not 3"),

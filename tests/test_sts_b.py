@@ -20,7 +20,7 @@ SMALL = ["--glove", "0", "--d_word", "12", "--d_hid", "6", "--val_interval", "5"
 
 def python(*words, code: int = 0, launcher: tuple[str, ...] = (), **env) -> subprocess.CompletedProcess:
     done = subprocess.run(
-        [sys.executable, *launcher, *map(str, words)], cwd=FOLDER, capture_output=True, text=True, timeout=300,
+        [sys.executable, *launcher, *map(str, words)], cwd=FOLDER, capture_output=True, text=True, timeout=1800,
         env={**os.environ, "OMP_NUM_THREADS": "1", **env},
     )
     assert done.returncode == code, done.stdout + done.stderr

@@ -28,7 +28,7 @@ def run(script: str, *flags) -> subprocess.CompletedProcess:
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-W", "error", script, *map(str, flags)]
     return subprocess.run(
-        command, cwd=FOLDER, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=60
+        command, cwd=FOLDER, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=1800
     )
 
 

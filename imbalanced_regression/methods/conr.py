@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .rows import cosines, feature_rows, label_rows, rounding
+from .rows import cosines, feature_rows, label_rows, rounding, unit_rows
 
 
 class ConR(nn.Module):
@@ -68,7 +68,7 @@ class ConR(nn.Module):
             if weights is not None:
                 weights = label_rows(weights.detach(), len(features), "ConR", "weights").to(features.dtype)
                 logs = logs + weights.log()[:, None]
-            logits = cosines(features) / self.temperature
+            logits = cosines(unit_rows(features)) / self.temperature
             count = positive.sum(dim=1)
             counted = (count > 0) & confused.any(dim=1)
             # in logarithms, as push times a wide label range overflows; rows that cost nothing get logits without NaN

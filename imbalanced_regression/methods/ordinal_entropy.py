@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..bins import Bins, check_bins
-from .rows import bin_of, feature_rows, groups, label_rows, unit_rows
+from .own_types import OwnTypes
+from .rows import bin_of, cosines, feature_rows, groups, label_rows, unit_rows
 
 _ZERO = 1e-12  # squared distances up to it count as 0: the root has no gradient there
 
 
-class OrdinalEntropy(nn.Module):
+class OrdinalEntropy(OwnTypes):
     """Tightness plus diversity, which is negative.
 
     Per distinct label u_k of the batch c_k is the mean feature, made unit length. Tightness is the mean distance of the
@@ -61,7 +62,7 @@ class OrdinalEntropy(nn.Module):
             centers = unit_rows(features.new_zeros(len(values), features.shape[1]).index_add(0, index, features))
             several = used.sum() > 1
 
-            away = (unit_rows(features) - centers[index]).square().sum(dim=1)
+            away = (unit_rows(features) - centers.index_select(0, index)).square().sum(dim=1)
             counted = away > _ZERO
             tightness = torch.where(counted, away.clamp(min=_ZERO).sqrt(), 0).sum() / counted.sum().clamp(min=1)
 
@@ -70,7 +71,7 @@ class OrdinalEntropy(nn.Module):
             least = torch.where(pairs, apart, torch.inf).amin()
             greatest = torch.where(pairs, apart, 0).amax()
             omega = torch.where(pairs, apart - least, 0) / torch.where(several, greatest, 1)
-            between = (2 - 2 * (centers @ centers.T)).clamp(min=_ZERO).sqrt()
+            between = (2 - 2 * cosines(centers)).clamp(min=_ZERO).sqrt()
             diversity = -(omega * between).sum() / pairs.sum().clamp(min=1)
             return torch.where(several, tightness, 0), torch.where(several, diversity, 0)
 

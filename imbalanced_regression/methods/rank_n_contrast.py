@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .rows import feature_rows, label_rows
+from .rows import feature_rows, label_rows, rounding
 
 
 def rank_n_contrast(features: Tensor, targets: Tensor, temperature: float = 2.0) -> Tensor:
@@ -44,7 +44,7 @@ def rank_n_contrast(features: Tensor, targets: Tensor, temperature: float = 2.0)
         logits = _without_diagonal(_Distances.apply(features)) / -temperature
         apart = _without_diagonal((labels[:, None] - labels).abs())
         apart, order = apart.sort(dim=1, descending=True)
-        last = _last_of_tie(apart, _rounding(labels))
+        last = _last_of_tie(apart, rounding(labels))
         return (_RankedLogSumExp.apply(logits.gather(1, order), last) - logits.sum()) / (count * (count - 1))
 
 
@@ -78,11 +78,6 @@ def _without_diagonal(square: Tensor) -> Tensor:
     """(N, N) -> (N, N - 1): after its first element, a square matrix has one of the diagonal at the end of every N + 1."""
     count = len(square)
     return square.reshape(-1)[1:].view(count - 1, count + 1)[:, :-1].reshape(count, count - 1)
-
-
-def _rounding(labels: Tensor) -> Tensor:
-    """The most by which rounding can set two equal distances of labels apart."""
-    return 2 * torch.finfo(labels.dtype).eps * labels.abs().amax()
 
 
 def _last_of_tie(descending: Tensor, tolerance: Tensor) -> Tensor:

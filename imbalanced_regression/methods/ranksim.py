@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .rows import cosines, feature_rows, label_rows, may_look, rounding
+from .rows import cosines, feature_rows, label_rows, may_look, rounding, unit_rows
 
 
 class RankSim(nn.Module):
@@ -70,10 +70,11 @@ class RankSim(nn.Module):
         with torch.autocast(features.device.type, enabled=False):
             chosen = self._one_per_label(targets)
             if may_look(features) and not chosen.all():
-                features, targets, chosen = features[chosen], targets[chosen], chosen[chosen]
+                rows = chosen.nonzero()[:, 0]
+                features, targets, chosen = features.index_select(0, rows), targets[rows], chosen[rows]
             count = chosen.sum()
             wanted = _ranks(_distances(targets, chosen), rounding(targets)).to(features.dtype) / count
-            found = _BlackBoxRanks.apply(cosines(features), chosen, self.interpolation, self.loss_scale)
+            found = _BlackBoxRanks.apply(cosines(unit_rows(features)), chosen, self.interpolation, self.loss_scale)
             pairs = chosen[:, None] & chosen
             return torch.where(pairs, (found - wanted).square(), 0).sum() / count
 

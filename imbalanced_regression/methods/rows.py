@@ -55,39 +55,49 @@ def same_rows(outputs: Tensor, targets, method: str) -> tuple[Tensor, Tensor]:
     return outputs, targets
 
 
-def cosines(features: Tensor) -> Tensor:
-    """The cosines of all pairs of rows, (B, D) -> (B, B); a row of zeros has no direction and cosine 0 with all."""
-    return _Cosines.apply(features)
+def unit_rows(features: Tensor) -> Tensor:
+    """Each row over its length, (B, D); a row of zeros has no direction and stays zero, with a finite gradient."""
+    return _UnitRows.apply(features)
 
 
-class _Cosines(torch.autograd.Function):
-    """One matrix product in each direction: autograd alone would take the gradient of U U^T twice."""
+def cosines(unit: Tensor) -> Tensor:
+    """The products of all pairs of rows, (B, D) -> (B, B): the cosines of unit rows, 0 for a row of zeros."""
+    return _Gram.apply(unit)
+
+
+class _UnitRows(torch.autograd.Function):
+    """Few passes over (B, D): autograd alone would take twice as many."""
 
     @staticmethod
     def forward(ctx, features: Tensor) -> Tensor:
-        inverse = _inverse_lengths(features)
+        squares = torch.linalg.vecdot(features, features).unsqueeze(1)
+        # not one over max(length, eps): at a row of zeros that gradient is 1 / eps
+        inverse = torch.where(squares > torch.finfo(features.dtype).tiny, squares, 1).rsqrt()
         unit = features * inverse
         ctx.save_for_backward(unit, inverse)
-        return unit @ unit.T
+        return unit
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[override]
         unit, inverse = ctx.saved_tensors
-        by_unit = (gradient + gradient.T) @ unit
-        along = torch.linalg.vecdot(unit, by_unit).unsqueeze(1)
-        return by_unit.addcmul_(unit, along, value=-1).mul_(inverse)
+        along = torch.linalg.vecdot(unit, gradient).unsqueeze(1)
+        return torch.addcmul(gradient, unit, along, value=-1).mul_(inverse)
 
 
-def unit_rows(features: Tensor) -> Tensor:
-    """Each row over its length, (B, D); a row of zeros has no direction and stays zero, with a finite gradient."""
-    return features * _inverse_lengths(features)
+class _Gram(torch.autograd.Function):
+    """One matrix product in each direction: autograd alone would take two of them backward."""
 
+    @staticmethod
+    def forward(ctx, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return rows @ rows.T
 
-def _inverse_lengths(features: Tensor) -> Tensor:
-    squares = features.square().sum(dim=1, keepdim=True)
-    # not one over max(length, eps): at a row of zeros that gradient is 1 / eps
-    return torch.where(squares > torch.finfo(features.dtype).tiny, squares, 1).rsqrt()
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (rows,) = ctx.saved_tensors
+        return (gradient + gradient.T) @ rows
 
 
 def rounding(targets: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bins import Bins, check_bins
+from .own_types import OwnTypes
 from .rows import bin_of, feature_rows, label_rows, may_look, unit_rows
 
 
@@ -20,10 +21,37 @@ def enveloping(centroids: Tensor, points: Tensor, used: Tensor | None = None) ->
 
     Centroids of any length are made unit; `used` (K,) bool leaves the others out.
     """
-    nearness = points @ unit_rows(centroids).T
-    if used is not None:
-        nearness = torch.where(used, nearness, -torch.inf)
-    return 1 - nearness.amax(dim=1).mean()
+    return _enveloping(unit_rows(centroids), points, used)
+
+
+def _enveloping(unit: Tensor, points: Tensor, used: Tensor | None) -> Tensor:
+    return 1 - _Coverage.apply(unit, points, used)
+
+
+class _Coverage(torch.autograd.Function):
+    """Mean over points of the nearest centroid's cosine; its gradient sums the points of each centroid.
+
+    Autograd alone would multiply a (P, K) matrix of few nonzeros with the points, as costly as the forward product.
+    """
+
+    @staticmethod
+    def forward(ctx, unit: Tensor, points: Tensor, used: Tensor | None) -> Tensor:
+        nearness = points @ unit.T
+        if used is not None:
+            nearness = torch.where(used, nearness, -torch.inf)
+        best, nearest = nearness.max(dim=1)
+        ctx.save_for_backward(points, nearest)
+        ctx.count = len(unit)
+        return best.mean()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+        points, nearest = ctx.saved_tensors
+        ordered, order = nearest.sort()
+        start = torch.searchsorted(ordered, torch.arange(ctx.count, device=ordered.device))
+        sums = nn.functional.embedding_bag(order, points, start, mode="sum")
+        return sums * (gradient / len(points)), None, None
 
 
 def homogeneity(centroids: Tensor, labels: Tensor, used: Tensor | None = None) -> Tensor:
@@ -31,13 +59,16 @@ def homogeneity(centroids: Tensor, labels: Tensor, used: Tensor | None = None) -
 
     Centroids (K, D) of any length are made unit; of those `used` (K,) bool leaves out, the gap is bridged.
     """
-    unit = unit_rows(centroids)
+    return _homogeneity(unit_rows(centroids), labels, used)
+
+
+def _homogeneity(unit: Tensor, labels: Tensor, used: Tensor | None) -> Tensor:
     labels = labels.to(unit)
     if used is None:
         steps, gaps = (unit[1:] - unit[:-1]).square().sum(dim=1), labels[1:] - labels[:-1]
         return (steps / gaps).sum()
     order = used.logical_not().to(torch.uint8).argsort(stable=True)  # those in use first, in their order
-    unit, labels, used = unit[order], labels[order], used[order]
+    unit, labels, used = unit.index_select(0, order), labels[order], used[order]
     steps, gaps = (unit[1:] - unit[:-1]).square().sum(dim=1), labels[1:] - labels[:-1]
     return torch.where(used[1:], steps / torch.where(used[1:], gaps, 1), 0).sum()
 
@@ -49,13 +80,17 @@ def srl_contrastive(
 
     Features (B, D) and centroids (K, D) of any length are made unit; `used` (K,) bool leaves the others out.
     """
-    logits = unit_rows(features) @ unit_rows(centroids).T / temperature
+    return _contrastive(unit_rows(features), index, unit_rows(centroids), temperature, used)
+
+
+def _contrastive(unit: Tensor, index: Tensor, centroids: Tensor, temperature: float, used: Tensor | None) -> Tensor:
+    logits = unit @ centroids.T / temperature
     if used is not None:
         logits = torch.where(used, logits, -torch.inf)
     return nn.functional.cross_entropy(logits, index)
 
 
-class SRL(nn.Module):
+class SRL(OwnTypes):
     """envelope * enveloping + homogeneity * homogeneity + contrast * srl_contrastive, over bins of the label.
 
     A bin's centroid is the mean unit feature of its samples in the batch, or else its surrogate of the epochs before,
@@ -86,6 +121,8 @@ class SRL(nn.Module):
     _edges: Tensor
     _labels: Tensor
     _points: Tensor
+
+    own_types = ("_edges",)  # cast edges would put labels into other bins; the surrogates follow the features' type
 
     def __init__(
         self, bins: Bins, feature_dim: int, *, envelope: float = 0.1, homogeneity: float = 0.1, contrast: float = 1.0,
@@ -150,15 +187,17 @@ class SRL(nn.Module):
                 return sums[:1, :1].sum() * 0
             here = counts > 0
             centroids = torch.where(here[:, None], sums, self.surrogates.to(sums))
-            used, labels = here | self.known, self._labels
+            labels, known = self._labels, here | self.known
+            used: Tensor | None = known
             if may_look(features):
-                place = used.cumsum(0) - 1
-                centroids, labels, index, used = centroids[used], labels[used], place[index], used[used]
+                place, rows = known.cumsum(0) - 1, known.nonzero()[:, 0]
+                centroids, labels, index = centroids.index_select(0, rows), labels[rows], place[index]
+                used = None
             centroids = unit_rows(centroids)
             return (
-                self.envelope * enveloping(centroids, self._points.to(centroids), used)
-                + self.homogeneity * homogeneity(centroids, labels, used)
-                + self.contrast * srl_contrastive(unit, index, centroids, self.temperature, used)
+                self.envelope * _enveloping(centroids, self._points.to(centroids), used)
+                + self.homogeneity * _homogeneity(centroids, labels, used)
+                + self.contrast * _contrastive(unit, index, centroids, self.temperature, used)
             )
 
     @torch.no_grad()

@@ -2,13 +2,13 @@
 
 The one idea: every rule reads a number off the labels that can be checked by hand (share of the range, Silverman's
 width, effective share of the sample), and the advice is the line of code that acts on it. Needs numpy and scipy only;
-tables are read by pandas, pictures drawn by matplotlib.
+pictures are drawn by matplotlib.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ..bins import Bins, as_labels, choose_bins, spread
 from ..methods.lds import effective_density
 from ..metrics import SHOTS, shot_of_counts
 
+_FDS_SAMPLES = 10  # the mean of 10 samples is known to a third of their sd, their variance to half of it
 _REPEATS = 20  # with more distinct values than this, one value that holds much of the labels is worth a note
 _BALANCED = 0.95  # effective share of the sample under "inverse" above which weights change nothing
 _HARSH = 0.5, 10  # effective share below which, or weight above which, "inverse" leaves too few labels to learn from
@@ -132,6 +133,18 @@ def _notes(
             f"{100 * counts[commonest] / len(labels):.0f} % of the labels are exactly {values[commonest]:g}: weights push a "
             "model away from them; a classifier for that value and a regressor for the others may serve better"
         )
+    sentinel = _sentinel(values, counts)
+    if sentinel is not None:
+        notes.append(
+            f"{sentinel:g} stands {counts[values == sentinel][0]} times apart from all others, as marks of missing values do: "
+            f"if it is one, leave it out first, labels[labels != {sentinel:g}], and ask again"
+        )
+    lonely = _lonely(bins.counts(labels))
+    if reweight != "none" and lonely:
+        notes.append(
+            f"{lonely} label{'s lie' if lonely > 1 else ' lies'} alone between empty bins: LDS raises the weight of such "
+            "labels, since nothing near shares it; wider bins or clip=(low, high) on the counts limit it"
+        )
     if len(labels) < 100:
         notes.append(f"{len(labels)} labels are few: counts of bins are mostly chance; check the gain by cross-validation")
     apart = np.abs(labels - np.median(labels))
@@ -150,92 +163,32 @@ def _notes(
         )
     if heavy_tail:
         notes.append(
-            "for errors over equally many labels each use Bins.quantile(labels, 20) in shot_metrics; its counts are "
-            "equal, so it gives no weights"
+            "for errors over equally many labels each use Bins.quantile(labels, 20) in shot_metrics, and there only: its "
+            "counts are equal, so it gives no weights, and FDS wants equal widths"
         )
     return notes
 
 
-# -- files -------------------------------------------------------------------------------------------------------------
-
-_SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
-_PACKED = (".gz", ".bz2", ".xz", ".zst")
-_READABLE = ".csv, .tsv (also .gz), .npy or .parquet"
-
-
-def read_labels(path: str | Path, target: str | None = None) -> tuple[np.ndarray, str]:
-    """The column `target` of a table as (N,) float64, missing values as NaN, and the Python line that reads it.
-
-    For `.npy` the target is a column number, and may be None for arrays (N,) or (N, 1); for tables it may be None where
-    there is one column.
-
-    Raises:
-        ValueError: a file that is not there, not readable or of another kind; a column that is missing or no number.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"FILE: there is no file {path}")
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    kind = suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in _PACKED else (suffixes or [""])[-1]
-    if kind == ".npy":
-        return _read_npy(path, target)
-    if kind not in _SEPARATORS and kind != ".parquet":
-        raise ValueError(f"FILE: expected {_READABLE}, found {path.name}")
-    try:
-        import pandas
-    except ImportError:
-        raise ValueError("FILE: tables are read by pandas, which is not installed: pip install pandas, or pass .npy") from None
-    try:
-        if kind == ".parquet":
-            table, code = pandas.read_parquet(path), f"pandas.read_parquet({str(path)!r})"
-        else:
-            tab = ', sep="\\t"' if kind != ".csv" else ""
-            table = pandas.read_csv(path, sep=_SEPARATORS[kind], low_memory=False)
-            code = f"pandas.read_csv({str(path)!r}{tab})"
-    except ImportError:
-        raise ValueError("FILE: parquet needs pyarrow, which is not installed: pip install pyarrow") from None
-    except (ValueError, UnicodeError, EOFError, OSError) as error:  # what pandas ends in on files that are no tables
-        raise ValueError(f"FILE: {path} cannot be read: {error}") from None
-    names = [str(name) for name in table.columns]
-    numbers = [str(name) for name, type_ in table.dtypes.items() if pandas.api.types.is_numeric_dtype(type_)]
-    if target is None:
-        if len(names) != 1:
-            raise ValueError(f"--target: name the column of labels, one of {_some(numbers)}")
-        target = names[0]
-    if target not in names:
-        raise ValueError(f"--target: {path.name} has no column {target!r}; its columns of numbers are {_some(numbers)}")
-    column = table.iloc[:, names.index(target)]
-    if target not in numbers:
-        strange = column[pandas.to_numeric(column, errors="coerce").isna() & column.notna()]
-        raise ValueError(
-            f"--target: column {target!r} holds {len(strange)} entries that are no numbers, the first {str(strange.iloc[0])!r}"
-            if len(strange) else f"--target: column {target!r} holds no numbers but {column.dtype}"
-        )
-    return column.to_numpy(dtype=np.float64, na_value=np.nan), f"{code}[{target!r}].to_numpy()"
+def _sentinel(values: np.ndarray, counts: np.ndarray) -> float | None:
+    """A value such as -999, -1 or 9999 that repeats at an end of the labels, far from the others or alone in its sign."""
+    if len(values) <= _REPEATS:
+        return None
+    inner = values[-2] - values[1]
+    for at, next_to in ((0, 1), (-1, -2)):
+        value, repeats = float(values[at]), int(counts[at])
+        if repeats < 3 or repeats < 0.002 * counts.sum():
+            continue
+        nines = re.fullmatch(r"-?9+|-1", f"{value:.0f}") is not None and value == round(value)
+        alone = value < 0 <= values[1] or (abs(value) >= 99 and abs(value - values[next_to]) > 0.1 * inner)
+        if nines and alone and (at == 0 or value >= 99):
+            return value
+    return None
 
 
-def _read_npy(path: Path, target: str | None) -> tuple[np.ndarray, str]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except Exception as error:  # a damaged file makes numpy raise nearly anything
-        raise ValueError(f"FILE: {path} cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
-        raise ValueError(f"FILE: {path} holds no numbers but {getattr(array, 'dtype', type(array).__name__)}")
-    code = f"np.load({str(path)!r})"
-    if array.ndim == 1 and target is None:
-        return array.astype(np.float64), code
-    if array.ndim != 2:
-        raise ValueError(f"FILE: expected an array (N,) or (N, M), found {array.shape}" + (
-            f"; leave out --target {target}" if array.ndim == 1 else ""))
-    if target is None and array.shape[1] == 1:
-        target = "0"
-    if target is None or not target.isdecimal() or int(target) >= array.shape[1]:
-        raise ValueError(f"--target: expected a column number, 0 to {array.shape[1] - 1}, found {target}")
-    return array[:, int(target)].astype(np.float64), f"{code}[:, {int(target)}]"
-
-
-def _some(names: list[str]) -> str:
-    return (", ".join(names[:12]) + (" ..." if len(names) > 12 else "")) or "none"
+def _lonely(counts: np.ndarray) -> int:
+    """How many labels lie one to a bin, with empty bins on both sides."""
+    padded = np.concatenate([[0], counts, [0]])
+    return int(((counts == 1) & (padded[:-2] == 0) & (padded[2:] == 0)).sum())
 
 
 # -- in words and as a picture -----------------------------------------------------------------------------------------
@@ -274,7 +227,17 @@ def describe(labels: np.ndarray, advice: Advice, *, many: int = 100, few: int = 
             f"  weights  {advice.reweight}, smoothed (LDS)",
             f"           {advice.reasons['weights']}",
         ]
+    if advice.reweight != "none":
+        thin = int(((counts > 0) & (counts < _FDS_SAMPLES)).sum())
+        lines += [
+            "  fds      an option, after the weights: keep it where a validation set with rare labels is the better for it",
+            f"           {thin} of {used.sum()} used bins have fewer than the {_FDS_SAMPLES} samples that statistics need"
+            + ("" if _even(advice.bins) else "; in bins of equal width: wide ones move rare features towards the crowd"),
+        ]
     lines += [f"  note     {note}" for note in advice.notes]
+    lines.append("  note     ask with the labels of the training part only: those of the test part must not shape the training")
+    if advice.reweight != "none":
+        lines.append("  note     expect few-shot errors to fall while the overall one rises a little; judge by shot_metrics")
     return "\n".join(lines)
 
 
@@ -282,20 +245,39 @@ def code(advice: Advice, read: str) -> str:
     """The advice as Python: `read` is the expression that gives the labels (NaN where missing)."""
     names = "Bins" if advice.reweight == "none" else "Bins, lds_weights"
     lines = ["import numpy as np", *(["import pandas"] if read.startswith("pandas") else [])]
-    lines += [f"from imbalanced_regression import {names}", "", f"labels = {read}", "labels = labels[np.isfinite(labels)]"]
+    lines += [f"from imbalanced_regression import {names}", "", f"labels = {read}"]
+    lines += ["labels = labels[np.isfinite(labels)]  # and the same rows of all that belongs to them"]
     lines.append(f"bins = {advice.bins_code}")
     if advice.reweight != "none":
         how = f'reweight="{advice.reweight}", ks={advice.ks}, sigma={advice.sigma:g}'
         lines.append(f"weights = lds_weights(labels, bins, {how})")
+        lines.append("# any estimator: estimator.fit(features, labels, sample_weight=weights)")
     return "\n".join(lines)
 
 
-def flags(advice: Advice) -> str:
-    """The advice as flags of a benchmark's train.py; empty where no method is needed."""
+def network_code(advice: Advice, labels: np.ndarray) -> str:
+    """What a PyTorch model takes besides, after the lines of `code`: the head in the label's unit, and FDS as an option."""
     if advice.reweight == "none":
-        return ""
-    window = f"{{0}}_ks {advice.ks} {{0}}_sigma {advice.sigma:g}"
-    return f"--reweight {advice.reweight} --lds {window.format('--lds')} --fds {window.format('--fds')}"
+        return (
+            "from imbalanced_regression import ScaledLinear\n\n"
+            "head = ScaledLinear.of(64, labels)  # 64 features; predicts in the labels' unit"
+        )
+    bins, (ks, sigma), of = "bins", (advice.ks, advice.sigma), advice.bins
+    if not _even(of):
+        low, high = float(f"{labels.min():.6g}"), float(f"{labels.max():.6g}")
+        of = Bins.uniform(low, high, 20)
+        bins, (ks, sigma) = f"Bins.uniform({low}, {high}, 20)", of.window(labels)
+    lines = [
+        "from imbalanced_regression import FDS, ScaledLinear", "",
+        "head = ScaledLinear.of(64, labels)  # 64 features; predicts in the labels' unit",
+    ]
+    if of.count > 1:
+        lines.append(f"fds = FDS(64, bins={bins}, ks={ks}, sigma={sigma:g})  # takes targets in that unit too")
+    return "\n".join(lines)
+
+
+def _even(bins: Bins) -> bool:
+    return bool(np.allclose(np.diff(bins.edges), np.diff(bins.edges)[0], rtol=1e-3))
 
 
 def figure(advice: Advice, title: str, label: str) -> bytes:
@@ -306,7 +288,7 @@ def figure(advice: Advice, title: str, label: str) -> bytes:
     from matplotlib.patches import Patch  # now that it is known to be there
 
     bins, K = advice.bins, advice.bins.count
-    even = np.allclose(np.diff(bins.edges), np.diff(bins.edges)[0], rtol=1e-3)
+    even = _even(bins)
     edges = bins.edges if even else np.arange(K + 1.0)  # uneven bins are drawn equally wide, with their edges written
     middle = (edges[1:] + edges[:-1]) / 2
     top, bottom = fig.subplots(2, 1, sharex=True)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+
 from imbalanced_regression.cli import ArgumentParser, guard
 
 HERE = Path(__file__).resolve().parent
@@ -21,6 +23,7 @@ def imdb_wiki_table(data_dir: str | Path, db: str, min_score: float = 1.0) -> tu
 
     Kept: face_score >= `min_score`, no second face (second_face_score nan or <= 0), 0 <= age <= 200. The age is the
     year of the photo less that of birth, less one for a birth in July or later (the photo counts as one of mid-year).
+    A row whose birth or photo is NaN or infinite, or which names no file, is left out.
     """
     from scipy.io import loadmat
 
@@ -31,15 +34,19 @@ def imdb_wiki_table(data_dir: str | Path, db: str, min_score: float = 1.0) -> tu
         raise FileNotFoundError(f"{path} is missing; python download_imdb_wiki.py gets it")
     try:
         record = loadmat(str(path), variable_names=[db])[db][0, 0]
-        dob, taken = record["dob"].ravel(), record["photo_taken"].ravel().astype(int)
-        names = [str(cell.ravel()[0]) for cell in record["full_path"].ravel()]
-        score, second = (record[field].ravel().astype(float) for field in ("face_score", "second_face_score"))
+        names = [str(cell.ravel()[0]) if np.size(cell) else "" for cell in record["full_path"].ravel()]
+        dob, taken, score, second = (
+            record[field].ravel().astype(float) for field in ("dob", "photo_taken", "face_score", "second_face_score")
+        )
     except Exception as error:  # a damaged file makes scipy raise nearly anything
         raise ValueError(f"{path} is not the {db} struct of IMDB-WIKI: {type(error).__name__} {error}") from error
     if not len(dob) == len(taken) == len(names) == len(score) == len(second):
         raise ValueError(f"{path}: the fields have different lengths")
-    rows, left = [], {"no or unclear face": 0, "second face": 0, "impossible age": 0}
+    rows, left = [], {"no or unclear face": 0, "second face": 0, "impossible age": 0, "no birth, photo or path": 0}
     for i, name in enumerate(names):
+        if not (np.isfinite(dob[i]) and np.isfinite(taken[i]) and name):  # holes, as other tools save them
+            left["no birth, photo or path"] += 1
+            continue
         # a Matlab datenum counts from year 0, Python's ordinal from year 1; some births in the file are before both
         born = date.fromordinal(min(max(int(dob[i]) - 366, 1), date.max.toordinal()))
         age = int(taken[i]) - born.year - (born.month >= 7)
