@@ -21,7 +21,7 @@ from . import checkpoint
 from .checks import check_batches
 from .evaluation import Measure
 from .loaders import Feed, Splits
-from .log import SHOWN, Events, progress
+from .log import Events, progress, shown
 from .model import Regressor, frozen_norms
 from .objective import Moment, Objective
 from .plan import Plan
@@ -55,7 +55,7 @@ def run(
         objective: what is minimised.
         measure: `Arrays(metrics)`, or `Pixels(new_metrics)` for dense labels; metrics have an "overall" group.
         plan: the numbers of the run.
-        folder: the run's folder; made when training begins.
+        folder: of the run, made when training begins.
         runtime: from `runtime.start`; this process alone on the CPU when None.
         select: the overall validation metric that chooses the best checkpoint; smaller is better.
         renames: key names of published checkpoints, which are read and written.
@@ -71,17 +71,16 @@ def run(
     runtime, folder = runtime or Runtime(), Path(folder)
     if not plan.evaluate:
         check_batches(model, splits, objective, plan, runtime)
-    chosen_on = f"{'test' if splits.val is splits.test else 'val'} {select}"
+    chosen_on = "test" if splits.val is splits.test else "val"
     training = begin(
         model, objective, plan, runtime, folder, renames=renames, settings=plan.settings() if settings is None else settings,
-        chosen_by=(chosen_on, len(splits.val)),  # type: ignore[arg-type]
+        chosen_by=(f"{chosen_on} {select}", len(splits.val)),  # type: ignore[arg-type]
     )
     feed = Feed(splits, plan, runtime)
 
     def measured() -> dict:
         found = {name: measure(training.wrapped, getattr(feed, name), runtime, name) for name in ("val", "test")}
-        metrics = {name: numbers for name, (numbers, _) in found.items()}
-        kept = {name: predictions for name, (_, predictions) in found.items()}
+        metrics, kept = ({name: both[i] for name, both in found.items()} for i in range(2))
         return {"best_epoch": training.best_epoch, **metrics, "predictions": kept}
 
     if plan.evaluate:
@@ -94,8 +93,7 @@ def run(
                 if plan.patience is not None and training.bad_checks >= plan.patience:
                     logger.info("no improvement in %d checks: stopped early (--patience)", plan.patience)
                     break
-                began = time.perf_counter()
-                lr = training.set_rates(plan, epoch)
+                began, lr = time.perf_counter(), training.set_rates(plan, epoch)
                 try:
                     train_loss = train_one_epoch(training, feed, epoch, plan, stop)
                 except Interrupted as signal:
@@ -104,10 +102,9 @@ def run(
                     raise Interrupted(signal.number, f"{saved} is saved, --resume goes on from there") from None
                 overall = measure(training.wrapped, feed.val, runtime, "val")[0]["overall"]
                 is_best = training.judge(overall[select], select, epoch, lr)
-                shown = ", ".join(f"{name} {overall[name]:.4g}" for name in SHOWN if name in overall)
                 logger.info(
-                    "epoch %d/%d: lr %.3g, train loss %.5g, val %s%s (%.1f s)", epoch + 1, plan.epochs, lr, train_loss, shown,
-                    ", the best so far" if is_best else "", time.perf_counter() - began,
+                    "epoch %d/%d: lr %.3g, train loss %.5g, val %s%s (%.1f s)", epoch + 1, plan.epochs, lr, train_loss,
+                    shown(overall), ", the best so far" if is_best else "", time.perf_counter() - began,
                 )
                 events.add(epoch, {"train_loss": train_loss, "lr": lr}, overall)
                 training.save(folder, is_best)

@@ -74,6 +74,11 @@ def progress(iterable, total: int, title: str, runtime: Runtime):
     return tqdm(iterable, total=total, desc=title, leave=False, disable=not shown)
 
 
+def shown(metrics: dict[str, float]) -> str:
+    """The metrics of an epoch that its line in the log shows."""
+    return ", ".join(f"{name} {metrics[name]:.4g}" for name in SHOWN if name in metrics)
+
+
 class Events:
     """TensorBoard events of a run, under the published tags; after a resume those of lost epochs are dropped."""
 

@@ -1,0 +1,177 @@
+"""The house rules that a machine can hold: who imports whom, how long a file may be, and what the README's table says."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+import zipfile
+
+import pytest
+from commands import ROOT, execute
+
+from imbalanced_regression import choices
+
+LIBRARY = ROOT / "imbalanced_regression"
+
+# wing or module -> what it may import of the library; a wing's modules may import one another
+MAY_IMPORT = {
+    "bins": set(),
+    "files": set(),
+    "interrupt": set(),
+    "images": set(),
+    "download": {"files"},
+    "cli": {"interrupt"},
+    "methods": {"bins"},
+    "metrics": {"bins", "methods.relevance"},
+    "uncertainty": {"bins", "metrics"},
+    "training": {"bins", "files", "interrupt", "metrics", "methods.fds", "methods.bsam", "methods.own_types"},
+    "choices": {"bins", "methods", "training.objective"},
+    "flags": {"choices", "cli", "methods", "training"},
+    "testing": {"bins", "choices", "methods.losses", "training"},
+    "faces": {"bins", "files", "images", "choices", "cli", "flags", "methods.lds", "training.loaders", "training.plan"},
+    "tools": {"", "bins", "choices", "cli", "files", "methods", "metrics", "training.checkpoint", "training.plan", "uncertainty"},
+    "__main__": {"cli", "files", "tools"},
+}
+
+
+def modules():
+    return [path for path in sorted(LIBRARY.rglob("*.py")) if path != LIBRARY / "__init__.py"]
+
+
+def imported(path) -> set[str]:
+    """The modules of the library that a file imports, as "wing.module"; "" is the package itself."""
+    package, found = list(path.relative_to(ROOT).parts[:-1]), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not any(name.name.startswith("imbalanced_regression") for name in node.names), f"{path}: relative imports"
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            assert not node.module.startswith("imbalanced_regression"), f"{path}: imports within the library are relative"
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
+            for name in node.names:
+                place = ROOT.joinpath(*base, name.name)
+                is_module = place.with_suffix(".py").is_file() or place.is_dir()
+                found.add(".".join([*base, name.name][1:] if is_module else base[1:]))
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(LIBRARY)))
+def test_imports_go_down_only(path):
+    wing = path.relative_to(LIBRARY).parts[0].removesuffix(".py")
+    allowed = MAY_IMPORT[wing] | {wing}
+    for name in imported(path):
+        assert any(name == one or (one and name.startswith(f"{one}.")) for one in allowed), f"{wing} imports {name}"
+
+
+def test_no_file_of_the_library_imports_a_benchmark():
+    folders = {path.stem for folder in ROOT.glob("*-dir") for path in folder.glob("*.py")}
+    for path in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and not node.level:
+                assert node.module.split(".")[0] not in folders - {"test"}, f"{path} imports {node.module}"
+
+
+def test_flags_end_above_the_library():
+    """No argparse and no `args` below flags.py: a plan, an objective and settings go down."""
+    for path in [*LIBRARY.glob("training/*.py"), *LIBRARY.glob("methods/*.py"), LIBRARY / "choices.py", LIBRARY / "testing.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [node.id] if isinstance(node, ast.Name) else [node.arg] if isinstance(node, ast.arg) else []
+            modules_ = [node.module] if isinstance(node, ast.ImportFrom) else []
+            assert "argparse" not in modules_, path
+            if "args" in names:
+                assert isinstance(node, (ast.Name, ast.arg))
+                assert "*args" in path.read_text().splitlines()[node.lineno - 1], f"{path}, line {node.lineno}"
+
+
+def test_the_loop_knows_no_method_by_name():
+    """BSAM's step and FDS, which lies within the model, apart."""
+    names = set(choices.methods()) - {"none", "linear", "l1", "mse", "dense", "inverse", "fds", "ascent", "laplace", "gaussian", "dist"}
+    for path in LIBRARY.glob("training/*.py"):
+        words = set(re.findall(r"[a-z_0-9]+", path.read_text().lower()))
+        assert not names & words, f"{path}: {names & words}"
+
+
+def test_run_is_under_80_lines_and_every_train_py_under_110():
+    tree = ast.parse((LIBRARY / "training" / "engine.py").read_text())
+    (run,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "run")
+    assert run.end_lineno - run.lineno + 1 < 80
+    for path in ROOT.glob("*-dir/train.py"):
+        assert len(path.read_text().splitlines()) < 110, path
+
+
+def test_no_method_is_longer_than_350_lines():
+    for path in LIBRARY.glob("methods/*.py"):
+        assert len(path.read_text().splitlines()) <= 350, path
+
+
+# -- methods -----------------------------------------------------------------------------------------------------------
+
+
+def flag(slot: str, name: str) -> str:
+    return f"--{name}" if slot == "switch" else f"--{slot} {name}"
+
+
+def test_the_readmes_table_is_what_choices_offers():
+    rows = re.findall(r"^\| `(--[a-z0-9_ ]+)` \| (.*?) \| \[(\w+\.py)\]\((.*?)\) \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    offered = {flag(slot, name): builder for slot, names in choices.SLOTS.items() for name, builder in names.items()
+               if name not in ("none", "linear")}
+    assert [row[0] for row in rows] == list(offered)
+    for written, says, name, path in rows:
+        assert says == choices.says(offered[written])
+        assert (ROOT / path).is_file()
+        assert f"from .methods.{name.removesuffix('.py')} import" in inspect.getsource(offered[written]), written
+
+
+def test_every_knob_belongs_to_a_method_and_every_term_has_a_strength():
+    for knob, (default, told, *_) in choices.KNOBS.items():
+        assert choices.owners(knob), f"{knob} begins with no method's name"
+        assert told
+        assert default is not None
+    assert {f"{name}_strength" for name in choices.TERMS} <= choices.KNOBS.keys()
+    names = list(choices.methods())
+    assert len(names) == len(set(names))
+
+
+def test_a_method_has_a_literal_twin():
+    """A file of methods/ that a flag reaches is imported, with its twin, by a test."""
+    tests = "\n".join(path.read_text() for path in [*ROOT.glob("tests/*.py"), *ROOT.glob("tests/slow/*.py")])
+    for names in choices.SLOTS.values():
+        for name, builder in names.items():
+            for module in re.findall(r"from \.methods\.(\w+) import", inspect.getsource(builder)):
+                assert re.search(rf"slow\b.*\b{module}\b|\b{module}\b.*slow|slow\.{module}", tests) or module in tests, (name, module)
+
+
+# -- the package -------------------------------------------------------------------------------------------------------
+
+
+def test_help_answers_without_torch(tmp_path):
+    code = ("import sys; sys.argv = ['train.py', '--help']; sys.path.insert(0, '.')\n"
+            "try:\n    import train; train.parse_args()\nexcept SystemExit: pass\n"
+            "heavy = {'torch', 'numpy', 'scipy'} & set(sys.modules)\nassert not heavy, heavy")
+    for folder in sorted(path.parent for path in ROOT.glob("*-dir/train.py")):
+        said = execute(["-c", code], folder, PYTHONPATH=str(ROOT))
+        assert "--ranksim_strength" in said
+
+
+def test_a_wheel_holds_every_package_and_imports_in_a_clean_place(tmp_path):
+    pytest.importorskip("setuptools")
+    source = tmp_path / "source"
+    for path in [*modules(), LIBRARY / "__init__.py", LIBRARY / "py.typed", *(ROOT / n for n in ("pyproject.toml", "README.md", "LICENSE"))]:
+        target = source / path.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+    build = "from setuptools import build_meta; print(build_meta.build_wheel('../out'))"
+    (tmp_path / "out").mkdir()
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "out").glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        held = {name for name in file.namelist() if name.endswith(".py")}
+        assert held == {str(path.relative_to(ROOT)) for path in [*modules(), LIBRARY / "__init__.py"]}
+        file.extractall(tmp_path / "clean")
+    code = ("import imbalanced_regression as i; from imbalanced_regression.training import Plan; "
+            "[getattr(i, name) for name in i.__all__]; print(i.__file__)")
+    said = execute(["-c", code], tmp_path, PYTHONPATH=str(tmp_path / "clean"))
+    assert said.strip() == str(tmp_path / "clean" / "imbalanced_regression" / "__init__.py")
