@@ -34,6 +34,7 @@ _COMPARE = f"""The paper's table from finished runs: methods x all, many, medium
     {PROGRAM} compare checkpoint                        # every finished run in that folder
     {PROGRAM} compare checkpoint/agedb_* --format markdown
     {PROGRAM} compare runs/seed0 runs/seed1 runs/seed2 --metrics l1 gmean --format csv > table.csv
+    {PROGRAM} compare checkpoint --baseline vanilla --intervals   # which differences are more than luck
 
 Runs whose flags are equal but for the seed and the names of files are one method: mean +- standard deviation (n - 1).
 The picture shows, bin by bin, how much lower each method's MAE is than the vanilla one's (or the first's).
@@ -77,7 +78,9 @@ def parse_args() -> Namespace:
 
     compare = commands.add_parser("compare", description=_COMPARE, help="finished runs -> the paper's table")
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder, or a folder of such folders")
-    compare.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="of the table")
+    compare.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text", help="of the table")
+    compare.add_argument("--baseline", metavar="NAME", help="a method of the table: differences to it, with corrected p")
+    compare.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over seeds and test samples")
     compare.add_argument("--metrics", nargs="+", metavar="NAME", help="e.g. l1 gmean; default: those of the paper")
     compare.add_argument("--split", choices=("test", "val"), default="test", help="which metrics of the runs")
     compare.add_argument("--out", type=Path, default=Path("gain.png"), metavar="PNG", help="where the picture goes")
@@ -105,7 +108,9 @@ def parse_args() -> Namespace:
     sweep.add_argument("--cpus", type=int, default=4, help="slurm: cores of a run")
     sweep.add_argument("--gpus_per_run", type=int, default=0, help="slurm: GPUs of a run")
     sweep.add_argument("--metrics", nargs="+", metavar="NAME", help="of the table, e.g. l1 gmean; default: the paper's")
-    sweep.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="of the table")
+    sweep.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text", help="of the table")
+    sweep.add_argument("--baseline", metavar="ROW", help="differences to this row, with corrected p; default: vanilla")
+    sweep.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over seeds and test samples")
     sweep.add_argument("--mixed", action="store_true", help="show runs of different versions of this software in one table")
 
     words, shared = sys.argv[1:], []
@@ -148,12 +153,15 @@ def run_inspect(args: Namespace) -> None:
 
 
 def run_compare(args: Namespace) -> None:
-    from .tools import compare
+    from .tools import compare, evidence
 
     runs = compare.find_runs(args.runs)
     methods = compare.group(runs, args.split)
     _say(f"{len(runs)} runs of {len(methods)} methods, {args.split} split")
     print(compare.TABLES[args.format](methods, args.metrics))
+    if args.format != "csv":
+        metrics = compare.choose_metrics(methods, args.metrics)
+        print("\n" + evidence.report(methods, metrics, baseline=args.baseline, intervals=args.intervals, form=args.format))
     if len(methods) < 2:
         _say("one method: no picture of its gain over another")
     else:
@@ -196,7 +204,7 @@ def run_sweep(args: Namespace) -> None:
     if found and not args.mixed:
         raise ValueError(f"--mixed: the runs were made by {len(found)} versions of this software ({', '.join(found)}); "
                          "pass it to see them in one table all the same")
-    print(sweep.tables(jobs, args.format, args.metrics))
+    print(sweep.tables(jobs, args.format, args.metrics, baseline=args.baseline, intervals=args.intervals))
 
 
 class _Progress:
