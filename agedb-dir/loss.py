@@ -1,10 +1,9 @@
-"""The losses with AgeDB-DIR's constants: errors are in years, so the focal beta is small and Huber turns linear at 1."""
+"""The losses of AgeDB-DIR, by their published names: errors are in years, which the library's constants are made for."""
 
 from __future__ import annotations
 
-from functools import partial
-
 from imbalanced_regression.methods.losses import (
+    LOSSES,
     weighted_focal_l1_loss,
     weighted_focal_mse_loss,
     weighted_huber_loss,
@@ -12,13 +11,5 @@ from imbalanced_regression.methods.losses import (
     weighted_mse_loss,
 )
 
-FOCAL_BETA, HUBER_BETA = 0.2, 1.0
-
-# what --loss chooses from: (predictions, ages, weights) -> scalar
-LOSSES = {
-    "mse": weighted_mse_loss,
-    "l1": weighted_l1_loss,
-    "focal_l1": partial(weighted_focal_l1_loss, beta=FOCAL_BETA),
-    "focal_mse": partial(weighted_focal_mse_loss, beta=FOCAL_BETA),
-    "huber": partial(weighted_huber_loss, beta=HUBER_BETA),
-}
+__all__ = ["LOSSES", "weighted_focal_l1_loss", "weighted_focal_mse_loss", "weighted_huber_loss", "weighted_l1_loss",
+           "weighted_mse_loss"]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from fds import FDS
+from torch import nn
 
 from imbalanced_regression import Regressor
-from imbalanced_regression.faces.ages import RENAMES, age_model
+from imbalanced_regression.faces.resnet import RENAMES, ResNetEncoder
 
 __all__ = ["RENAMES", "make_model"]
 
 
 def make_model(model: str = "resnet50", *, imagenet: bool = False, fds: bool = False, **config) -> Regressor:
     """The model by torchvision's name; with `fds`, `config` are the settings of this folder's `FDS`."""
-    return age_model(model, lambda feature_dim: FDS(feature_dim, **config) if fds else None, imagenet=imagenet)
+    encoder = ResNetEncoder(model, imagenet=imagenet)
+    head = nn.Linear(encoder.feature_dim, 1)
+    return Regressor(encoder, head, FDS(encoder.feature_dim, **config) if fds else None)

@@ -12,78 +12,58 @@
 
 from __future__ import annotations
 
-from imbalanced_regression import cli
+from imbalanced_regression import choices, cli, flags
+from imbalanced_regression.faces.flags import add_face_flags, face_plan
 
 DEFAULTS = {
-    "dataset": "agedb",
-    "flags": {"lds_ks": 9, "lds_sigma": 1, "fds_ks": 9, "fds_sigma": 1, "bucket_num": 100, "bucket_start": 3},
+    "loss": "l1", "lr": 1e-3, "batch_size": 256, "lds_ks": 9, "lds_sigma": 1, "fds_ks": 9, "fds_sigma": 1,
+    "bucket_num": 100, "bucket_start": 3, "bmc_sigma": 10, "gai_sigma": 10, "bni_sigma": 10, "ranksim_strength": 100,
 }
 
 
 def parse_args():
     parser = cli.ArgumentParser(description=__doc__)
-    cli.add_training_flags(parser, loss="l1", lr=1e-3, batch_size=256, print_freq=10, **DEFAULTS["flags"])
-    group = parser.add_argument_group("faces")
-    group.add_argument("--dataset", default=DEFAULTS["dataset"], help="the csv in --data_dir, without its ending")
-    group.add_argument("--model", default="resnet50", choices=cli.RESNETS, help="the encoder, by torchvision's name")
-    group.add_argument("--imagenet", action="store_true", help="start from ImageNet weights instead of from scratch")
-    group.add_argument("--img_size", type=int, default=224, help="side of the images in pixels")
-    group.add_argument("--epoch", type=int, default=90, help="passes over the training set")
-    group.add_argument("--schedule", type=int, nargs="*", default=[60, 80], help="epochs at which the rate falls to a tenth")
-    group.add_argument("--optimizer", choices=("adam", "sgd"), default="adam")
-    group.add_argument("--momentum", type=float, default=0.9, help="of sgd")
-    group.add_argument("--weight_decay", type=float, default=1e-4, help="of sgd; adam has none, as published")
-    group.add_argument("--gpu", type=int, default=None, help="number of the only GPU to use; short for --device cuda:N")
-    group.add_argument("--cache", default=None, metavar="DIR", help="keep the resized images there, for faster epochs")
-    group.add_argument("--skip_bad_images", action="store_true", help="leave out and count images that cannot be read")
+    flags.add(parser, DEFAULTS)
+    add_face_flags(parser, dataset="agedb")
     args = parser.parse_args()
-    if args.gpu is not None and args.device is None:
-        args.device = f"cuda:{args.gpu}"
-    if args.optimizer == "adam":
-        args.weight_decay = 0.0
-    args.epochs = args.epoch  # the loop's word
-    cli.check_least(args, epoch=1, img_size=32)
-    cli.check_training_flags(args)
-    return args
+    return args, face_plan(args)
 
 
 def main() -> None:
-    args = parse_args()
+    args, plan = parse_args()
     # after the flags, so that --help answers at once
     from datasets import read_splits
-    from loss import LOSSES
     from resnet import RENAMES, make_model
     from utils import AGE_BINS, evaluate, sample_weights
 
     from imbalanced_regression.faces.ages import age_splits
     from imbalanced_regression.tools import report
-    from imbalanced_regression.training import engine, runtime
+    from imbalanced_regression.training import Arrays, run
+    from imbalanced_regression.training.randomness import seed_all
 
-    here = runtime.start(args.device, args.amp, compile=args.compile, channels_last=args.channels_last)
-    runtime.start_log(here)
-    name = cli.run_name(args, args.dataset, args.model, optimizer=args.optimizer)
-    folder = cli.run_folder(args, name, here)
-
-    rows = read_splits(
-        args.data_dir, args.dataset, skip_bad_images=args.skip_bad_images, img_size=args.img_size, workers=args.workers
-    )
-    train_ages = rows["train"].ages
-    weights = sample_weights(train_ages, args.reweight, args.lds, args.lds_kernel, args.lds_ks, args.lds_sigma)
-    splits = age_splits(rows, weights, img_size=args.img_size, seed=args.seed, cache=args.cache, workers=args.workers)
-
-    runtime.seed_all(args.seed)
-    model = make_model(args.model, imagenet=args.imagenet, fds=args.fds, **cli.fds_settings(args))
-    result = engine.run(
-        args, model, splits, LOSSES[args.loss], lambda preds, ages, _: evaluate(preds, ages, train_ages), here, folder,
-        select="mse" if args.loss == "mse" else "l1", renames=RENAMES,
-    )
-    if here.is_main:
-        report.write(
-            None if args.evaluate else folder, result, train_labels=train_ages, bins=AGE_BINS,
-            shots=result["test"]["per_bin"]["shot"], label="age (years)", window=cli.lds_window(args), title=name,
-            predictions=args.predictions,
+    with flags.started(args, args.dataset, args.model) as (ranks, folder):
+        rows = read_splits(
+            args.data_dir, args.dataset, skip_bad_images=args.skip_bad_images, img_size=args.img_size, workers=args.workers
         )
-    runtime.stop()
+        train_ages = rows["train"].ages
+        labels = choices.Labels(AGE_BINS, AGE_BINS.counts(train_ages), train_ages)
+        weights = flags.sample_weights(args, labels, sample_weights)
+        splits = age_splits(rows, weights, img_size=args.img_size, seed=args.seed, cache=args.cache, workers=args.workers)
+
+        seed_all(args.seed)
+        model = make_model(args.model, imagenet=args.imagenet, fds=args.fds, **flags.fds(args))
+        flags.set_head(args, model, labels)
+        result = run(
+            model, splits, flags.objective(args, model, labels),
+            Arrays(lambda preds, ages, _: evaluate(preds, ages, train_ages)), plan, folder=folder, runtime=ranks,
+            select=flags.select(args), renames=RENAMES, settings=flags.settings(args),
+        )
+        if ranks.is_main:
+            report.write(
+                None if args.evaluate else folder, result, train_labels=train_ages, bins=AGE_BINS,
+                shots=result["test"]["per_bin"]["shot"], label="age (years)", window=flags.lds(args), title=folder.name,
+                predictions=args.predictions,
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How many training images a processor core makes ready per second: the data set of age.py beside the plain pipeline.
+"""How many training images a processor core makes ready per second: the data set of faces/ beside the plain pipeline.
 
     python benchmarks/loader_speed.py                          # drawn faces, under a minute; exit code 1 if a claim fails
     python benchmarks/loader_speed.py --quick                  # few images: that it runs, and the pixels
@@ -25,15 +25,23 @@ import numpy as np
 import PIL
 import torch
 from PIL import Image
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from imbalanced_regression import FDS, engine, faces, runtime, weighted_l1_loss  # noqa: E402  # found through the path set above
+# found through the path set above
+from imbalanced_regression import FDS, Regressor, weighted_l1_loss  # noqa: E402
 from imbalanced_regression.cli import ArgumentParser, guard  # noqa: E402
-from imbalanced_regression.faces.ages import AgeDataset, age_model, load_face, normalize  # noqa: E402
+from imbalanced_regression.faces import drawn as faces  # noqa: E402
+from imbalanced_regression.faces.dataset import AgeDataset  # noqa: E402
+from imbalanced_regression.faces.pixels import load_face  # noqa: E402
+from imbalanced_regression.faces.resnet import ResNetEncoder, normalize  # noqa: E402
 from imbalanced_regression.faces.table import read_age_csv  # noqa: E402
+from imbalanced_regression.training import Objective, Plan, Splits, engine  # noqa: E402
+from imbalanced_regression.training.loaders import Feed  # noqa: E402
+from imbalanced_regression.training.session import EpochProgress, prepare  # noqa: E402
 
 WANTED, WANTED_CACHED = 2, 5  # times the plain pipeline
 STREAMING = 1.05  # times a vanilla epoch, at most
@@ -113,19 +121,21 @@ def epochs(count: int, rounds: int) -> dict[str, float]:
             rng = np.random.default_rng(i % 16)
             faces.draw_face(float(ages[i % 16]), "fm"[i % 2], rng, 64).save(paths[i])
         data = AgeDataset(paths, ages, img_size=64, train=True, cache=f"{folder}/cache", cache_workers=1)
-        here = runtime.Runtime()
-        loader = runtime.make_loader(data, runtime.Batches(count, 64, seed=0), here, workers=0)
+        splits = Splits(data, data, data)
         best: dict[str, float] = {}
-        variants = {"vanilla": (False, None), "FDS, second pass": (False, loader), "FDS, streaming": (True, None)}
-        models = {name: age_model("resnet18", FDS if name != "vanilla" else lambda dim: None) for name in variants}
+        variants = {"vanilla": "second_pass", "FDS, second pass": "second_pass", "FDS, streaming": "streaming"}
+        runs = {}
+        for name, stats in variants.items():
+            encoder = ResNetEncoder("resnet18")
+            fds = None if name == "vanilla" else FDS(encoder.feature_dim)
+            plan = Plan(epochs=rounds + 2, batch_size=64, fds_stats=stats)
+            training = prepare(Regressor(encoder, nn.Linear(encoder.feature_dim, 1), fds), Objective(weighted_l1_loss), plan)
+            runs[name] = training, Feed(splits, plan, training.runtime), plan
         for turn in range(rounds + 1):  # the first turn warms up
-            for name, (observe, second_pass) in variants.items():
-                model = models[name]
-                optimizer = torch.optim.Adam(model.parameters())
+            for name, (training, feed, plan) in runs.items():
+                training.progress = EpochProgress()
                 began = time.process_time()
-                engine.train_one_epoch(model, loader, weighted_l1_loss, optimizer, here, epoch=1, observe=observe)
-                if model.fds is not None:
-                    engine.update_fds(model, second_pass, here, turn)
+                engine.train_one_epoch(training, feed, turn, plan)
                 if turn:
                     best[name] = min(best.get(name, np.inf), time.process_time() - began)
     return best

@@ -10,5 +10,5 @@ ADVICE = "python download_imdb_wiki.py gets the csv and the images, python make_
 
 
 def read_splits(data_dir: str, dataset: str = "imdb_wiki", **options) -> dict[str, AgeSplit]:
-    """`data_dir`/`dataset`.csv -> the splits; the paths in it are relative to `data_dir`. See `age_data.read_age_csv`."""
+    """`data_dir`/`dataset`.csv -> the splits; the paths in it are relative to `data_dir`. See `table.read_age_csv`."""
     return read_age_csv(Path(data_dir) / f"{dataset}.csv", data_dir, advice=ADVICE, **options)

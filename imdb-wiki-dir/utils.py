@@ -15,7 +15,7 @@ LDS_KS, LDS_SIGMA = 5, 1  # the defaults of the first release; the paper's numbe
 def sample_weights(
     labels, reweight: str, lds: bool, lds_kernel: str = "gaussian", lds_ks: int = LDS_KS, lds_sigma: float = LDS_SIGMA
 ) -> np.ndarray:
-    """The published weight of every training face: ages (N,) -> (N,) float32 with mean 1. See `age.age_weights`."""
+    """The published weight of every training face: ages (N,) -> (N,) float32 with mean 1. See `ages.age_weights`."""
     return age_weights(labels, reweight, lds, lds_kernel, lds_ks, lds_sigma)
 
 

@@ -6,6 +6,7 @@ pixel: from the table of bins in training, 0 or 1 otherwise. Everything cheap to
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from dataclasses import dataclass, replace
@@ -13,16 +14,18 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
-from models.net import output_size
-from nyu_transform import eval_transform, nearest, train_transform
+from nyu_transform import eval_transform, nearest, output_size, train_transform
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision import tv_tensors
-from utils import pixel_weights
+from utils import BINS, pixel_weights
 
 from imbalanced_regression.files import read_rows
 from imbalanced_regression.images import BadImage, as_shown
-from imbalanced_regression.training.runtime import epoch_for_workers, mix
+from imbalanced_regression.training.loaders import EpochDraws, Splits
+from imbalanced_regression.training.randomness import derive_seed
+
+logger = logging.getLogger(__name__)
 
 ADVICE = "python download_nyud2.py fetches the data, python make_sample.py makes a sample"
 TRAIN, TEST, SUBSET, MASK = "nyu2_train.csv", "nyu2_test.csv", "nyu2_train_FDS_subset.csv", "test_balanced_mask.npy"
@@ -139,7 +142,7 @@ def read_depth(path: str, where: str, kind: str) -> Tensor:
     return torch.from_numpy(values if kind == "8-bit" else values.astype(np.int32))[None]
 
 
-class DepthDataset(Dataset):
+class DepthDataset(EpochDraws, Dataset):
     """Item -> (image (3, height, width) float32, depth in metres and weights, (1, h, w) float32 each).
 
     Args:
@@ -150,7 +153,7 @@ class DepthDataset(Dataset):
         mask: (N, height, width) 0/1, the pixels that count, instead.
         half: depth at the model's output size, as training and FDS need it; else at the image's, as measuring does.
         augment: random scale, flip, rotation and colours, a pure function of (seed, epoch, index): four processes see
-            what one sees. Call `set_epoch` before each pass; the epoch lies in memory shared with the workers.
+            what one sees. Call `set_epoch` before each pass. Index i + N is another view of item i.
 
     Raises BadImage (a ValueError) naming file and row, when an item is read: see `read_image` and `read_depth`; sizes that
     differ; a pixel of the mask without depth.
@@ -160,21 +163,19 @@ class DepthDataset(Dataset):
         self, pairs: Pairs, height: int, width: int, kind: str = "8-bit", *, table: np.ndarray | None = None,
         mask: np.ndarray | None = None, half: bool = False, augment: bool = False, seed: int = 0,
     ):
-        self.pairs, self.kind, self.half, self.augment, self.seed = pairs, kind, half, augment, seed
+        super().__init__(seed)
+        self.pairs, self.kind, self.half, self.augment = pairs, kind, half, augment
         self.size = output_size(height, width) if half else (height, width)
         self.geometry = eval_transform(height, width)
         self.transform = train_transform(height, width) if augment else self.geometry
         self.table = None if table is None else torch.from_numpy(table)
         self.mask = mask
-        self._epoch = epoch_for_workers()
-
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        draws, index = self.draws(index), index % len(self)
         where = self.pairs.where[index]
         image = read_image(self.pairs.images[index], where)
         depth = read_depth(self.pairs.depths[index], where, self.kind)
@@ -184,7 +185,7 @@ class DepthDataset(Dataset):
         pair = tv_tensors.Image(image), tv_tensors.Mask(depth)
         if self.augment:
             with torch.random.fork_rng(devices=[]):  # no one else's draws change
-                torch.default_generator.manual_seed(mix(self.seed, int(self._epoch), index))
+                torch.default_generator.manual_seed(derive_seed(*draws))
                 pair = self.transform(*pair)
         else:
             pair = self.transform(*pair)
@@ -251,3 +252,37 @@ def check_test(dataset: DepthDataset, bins) -> None:
             f"{MASK} beside {path} marks {present.min()} to {present.max()} pixels per depth bin, which is not balanced: "
             "it is of another test set; python preprocess_nyud2.py --mask makes the right one"
         )
+
+
+def make_splits(
+    data_dir: str, size: tuple[int, int], table: np.ndarray, *, seed: int, subset: bool, val_share: float | None
+) -> Splits:
+    """The training set without the held-out scenes, these to choose the checkpoint on, the test set, and FDS's subset.
+
+    Args:
+        size: height and width of the images.
+        table: (100,) weights of the depth bins.
+        subset: whether FDS takes its statistics from a pass over its published subset.
+        val_share: share of the training scenes held out; None chooses on the test set, as published.
+    """
+    train, test = read_pairs(data_dir, TRAIN), read_pairs(data_dir, TEST)
+    measured = DepthDataset(test, *size, "16-bit", mask=read_mask(data_dir, len(test), *size))
+    check_test(measured, BINS)
+    passed = read_pairs(data_dir, SUBSET) if subset else None
+    if val_share is None:
+        logger.warning("--select_on test: the checkpoint is chosen on the test set, as published; its numbers are optimistic")
+        val = measured
+    else:
+        out = held_out(train, val_share, seed)
+        logger.info("%d of %d training images are held out, of whole scenes, to choose the checkpoint", out.sum(), len(out))
+        val = DepthDataset(train.only(out.nonzero()[0]), *size)
+        held = set(val.pairs.images)
+        train = train.only((~out).nonzero()[0])
+        if passed is not None:
+            passed = passed.only([i for i, path in enumerate(passed.images) if path not in held])
+            if not len(passed):
+                raise ValueError(f"--val_share: all rows of {SUBSET} are of held-out scenes; make another, or --select_on test")
+    return Splits(
+        train=DepthDataset(train, *size, table=table, half=True, augment=True, seed=seed), val=val, test=measured,
+        stats=None if passed is None else DepthDataset(passed, *size, half=True),
+    )

@@ -7,14 +7,14 @@ Encoder and image size are those the checkpoint says it was trained with, else R
 
 from __future__ import annotations
 
-from imbalanced_regression import cli
+from imbalanced_regression import choices, cli
 
 
 def main() -> None:
     parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument("--eval_model", required=True, metavar="CKPT", help="the checkpoint")
     parser.add_argument("--data_dir", default="./data", help="where the data lies")
-    parser.add_argument("--model", choices=cli.RESNETS, help="the encoder, by torchvision's name")
+    parser.add_argument("--model", choices=choices.RESNETS, help="the encoder, by torchvision's name")
     parser.add_argument("--height", type=int, help="of the cropped images, in pixels")
     parser.add_argument("--width", type=int, help="of the cropped images, in pixels")
     parser.add_argument("--batch_size", type=int, default=32, help="images at a time")
@@ -30,21 +30,22 @@ def main() -> None:
     from utils import BINS, evaluate
 
     from imbalanced_regression.tools import report
-    from imbalanced_regression.training import checkpoint, engine, runtime
+    from imbalanced_regression.training import Pixels, checkpoint, runtime
+    from imbalanced_regression.training.loaders import Shard, make_loader
 
-    here = runtime.start(args.device, args.amp)
+    ranks = runtime.start(args.device, args.amp)
     content = checkpoint.load(args.eval_model, "--eval_model")
     settings = {"model": "resnet50", "height": HEIGHT, "width": WIDTH, **(content.get("settings") or {})}
     name, height, width = (vars(args)[key] or settings[key] for key in ("model", "height", "width"))
-    model = make_model(name).to(here.device)
+    model = make_model(name).to(ranks.device)
     checkpoint.load_model(model, content, renames=RENAMES, path=args.eval_model, flag="--eval_model")
 
     pairs = read_pairs(args.data_dir, TEST)
     dataset = DepthDataset(pairs, height, width, "16-bit", mask=read_mask(args.data_dir, len(pairs), height, width))
     check_test(dataset, BINS)
-    shard = runtime.Shard(range(len(dataset)), args.batch_size)
-    loader = runtime.make_loader(dataset, shard, here, workers=args.workers)
-    metrics, _ = engine.measure_pixels(model, loader, here, evaluate, "test")
+    shard = Shard(range(len(dataset)), args.batch_size)
+    loader = make_loader(dataset, shard, ranks, workers=args.workers)
+    metrics, _ = Pixels(evaluate)(model, loader, ranks, "test")
     print(report.table(metrics))
 
 

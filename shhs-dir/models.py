@@ -13,6 +13,9 @@ from torch.nn.functional import avg_pool1d
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
+from imbalanced_regression.training.model import ScaledLinear
+
+UNIT = 100.0  # of the weights of the head
 CHANNELS = {"eeg": 1, "ecg": 1, "breathing": 3}
 
 
@@ -89,8 +92,11 @@ class NightEncoder(nn.Module):
         return self.mlp(torch.cat([encode(inputs[name], lengths) for name, encode in self.signals.items()], dim=1))
 
 
-def make_head(feature_dim: int, start: float) -> nn.Linear:
-    """features -> score / 100, (B, 1); predictions start around `start`, so that no epoch is spent on finding the middle."""
-    head = nn.Linear(feature_dim, 1)
-    nn.init.constant_(head.bias, start)
+def make_head(feature_dim: int, start: float) -> ScaledLinear:
+    """features -> score 0..100, (B, 1); predictions start around `start`, so that no epoch is spent on finding the middle.
+
+    It learns in score / 100: in points, steps of the learning rate would take epochs to climb to 75.
+    """
+    head = ScaledLinear(feature_dim, scale=UNIT)
+    nn.init.constant_(head.bias, start / UNIT)
     return head

@@ -1,4 +1,4 @@
-"""The losses with STS-B-DIR's own constants. Predictions and targets are scores divided by 5, so errors lie within 0..1."""
+"""The losses with STS-B-DIR's own constants, by the published names: they take scores divided by 5."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 from imbalanced_regression.methods import losses
 from imbalanced_regression.methods.losses import weighted_l1_loss, weighted_mse_loss
 
-SCALE = 5.0  # the model predicts score / SCALE
+PUBLISHED_UNIT = 5.0  # the published losses are of score / 5, so errors lie within 0..1; the model predicts the score
 
 
 def weighted_focal_mse_loss(inputs, targets, weights=None, activate="sigmoid", beta=20.0, gamma=1) -> Tensor:
@@ -32,10 +32,3 @@ LOSSES = {
     "focal_mse": weighted_focal_mse_loss,
     "huber": weighted_huber_loss,
 }
-
-
-def make_criterion(name: str, huber_beta: float):
-    """(predictions, scores 0..5, weights) -> scalar, for the loop."""
-    loss = LOSSES[name]
-    options = {"beta": huber_beta} if name == "huber" else {}
-    return lambda preds, scores, weights: loss(preds, scores / SCALE, weights, **options)

@@ -7,8 +7,11 @@ Source: the paper, section 4 (STS-B-DIR), after the BiLSTM baseline of GLUE (Wan
 from __future__ import annotations
 
 import torch
+from loss import PUBLISHED_UNIT
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from imbalanced_regression.training.model import ScaledLinear
 
 # published key prefix -> ours; the prefix names each highway layer, and nobody stacks more than a few
 RENAMES = (
@@ -77,6 +80,6 @@ class Highway(nn.Module):
         return gate * x + (1 - gate) * torch.relu(changed)
 
 
-def make_head(feature_dim: int) -> nn.Linear:
-    """features -> score / 5, (B, 1)."""
-    return nn.Linear(feature_dim, 1)
+def make_head(feature_dim: int) -> ScaledLinear:
+    """features -> score 0..5, (B, 1); it learns in score / 5, as published."""
+    return ScaledLinear(feature_dim, scale=PUBLISHED_UNIT)

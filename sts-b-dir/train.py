@@ -11,17 +11,19 @@ Without the GloVe vectors (python glove/download_glove.py) add --glove 0; withou
 
 from __future__ import annotations
 
-from imbalanced_regression import cli
+from imbalanced_regression import choices, cli, flags
 
-SEED = 111  # the published default
+DEFAULTS = {
+    "loss": "mse", "lr": 1e-4, "batch_size": 128, "lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2, "bucket_num": 50,
+    "bucket_start": 0, "print_freq": 100, "workers": 0, "data_dir": "./glue_data", "seed": 111, "weight_decay": 1e-5,
+    "model": "bilstm", "focal_beta": 20.0, "huber_beta": 0.3, "bmc_sigma": 1, "gai_sigma": 1, "bni_sigma": 1,
+    "ranksim_strength": 3e-4,
+}
 
 
 def parse_args():
     parser = cli.ArgumentParser(description=__doc__)
-    cli.add_training_flags(
-        parser, loss="mse", lds_ks=5, lds_sigma=2, fds_ks=5, fds_sigma=2, bucket_num=50, bucket_start=0, lr=1e-4,
-        batch_size=128, print_freq=100, workers=0, data_dir="./glue_data",
-    )
+    flags.add(parser, DEFAULTS)
     group = parser.add_argument_group("STS-B-DIR")
     group.add_argument("--cuda", type=int, default=None, help="number of the GPU, -1 for the CPU; short for --device")
     group.add_argument("--random_seed", dest="seed", type=int, help="the same as --seed")
@@ -29,7 +31,6 @@ def parse_args():
     group.add_argument("--max_vals", type=int, default=100, help="validations at most")
     group.add_argument("--patience", type=int, default=10, help="stop after so many validations without improvement")
     group.add_argument("--max_grad_norm", type=float, default=5, help="gradients are scaled down to this norm")
-    group.add_argument("--huber_beta", type=float, default=0.3, help="where the Huber loss turns linear, in score / 5")
     group.add_argument("--glove", type=int, choices=(0, 1), default=1, help="0 learns word vectors from scratch")
     group.add_argument("--word_embs_file", default="glove/glove.840B.300d.txt", help="the GloVe vectors")
     group.add_argument("--train_words", type=int, choices=(0, 1), default=0, help="1 goes on learning the GloVe vectors")
@@ -44,75 +45,64 @@ def parse_args():
     group.add_argument("--dropout_embs", type=float, default=0.2, help="after the word vectors")
     group.add_argument("--suffix", default="", help="appended to the name of the run's folder")
     group.add_argument("--eval_model", default="", metavar="CKPT", help="the same as --evaluate --resume CKPT")
-    parser.set_defaults(seed=SEED, optimizer="adam", weight_decay=1e-5, model="bilstm")
     args = parser.parse_args()
     if args.eval_model:
         args.evaluate, args.resume = True, args.eval_model
     if args.cuda is not None and args.device is None:
         args.device = "cpu" if args.cuda < 0 else f"cuda:{args.cuda}"
-    args.steps, args.epochs = args.val_interval, args.max_vals  # the loop's words
+    args.steps, args.epochs = args.val_interval, args.max_vals  # the library calls them steps and epochs
     cli.check_least(args, val_interval=1, max_vals=1)
-    cli.check_training_flags(args)
-    cli.check_above_0(args, "huber_beta")
     cli.check_least(args, max_seq_len=1, max_word_v_size=1, d_word=1, d_hid=1, n_layers_enc=1, n_layers_highway=0)
     cli.check_shares(args, "dropout", "dropout_embs")
-    return args
+    return args, flags.plan(args)
 
 
 def main() -> None:
-    args = parse_args()
+    args, plan = parse_args()
     # after the flags, so that --help answers at once
     import tasks
     from fds import FDS
-    from loss import SCALE, make_criterion
+    from loss import PUBLISHED_UNIT
     from models import RENAMES, PairEncoder, make_head
     from utils import BINS, SHOTS, evaluate, sample_weights
 
     from imbalanced_regression import Regressor
     from imbalanced_regression.tools import report
-    from imbalanced_regression.training import engine, runtime
+    from imbalanced_regression.training import Arrays, Splits, run
+    from imbalanced_regression.training.randomness import seed_all
 
-    here = runtime.start(args.device, args.amp, compile=args.compile)
-    runtime.start_log(here)
-    name = cli.run_name(args, "sts-b", args.model, optimizer=args.optimizer, default_seed=SEED)
-    folder = cli.run_folder(args, f"{name}_{args.suffix}" if args.suffix else name, here)
+    with flags.started(args, "sts-b", args.model, suffix=args.suffix, default_seed=DEFAULTS["seed"]) as (ranks, folder):
+        data = tasks.find_data(args.data_dir)
+        lower = bool(args.lowercase)
+        pairs = {split: tasks.read_pairs(data / file, args.max_seq_len, lowercase=lower) for split, file in tasks.FILES.items()}
+        vocabulary = tasks.build_vocabulary(list(pairs.values()), args.max_word_v_size)
+        train_scores = pairs["train"].scores
+        labels = choices.Labels(BINS, BINS.counts(train_scores), train_scores)
+        weights = flags.sample_weights(args, labels, sample_weights)
+        sets = {split: tasks.PairDataset(pairs[split], vocabulary, weights if split == "train" else None) for split in pairs}
+        splits = Splits(**sets, collate=tasks.collate, length=tasks.length)
 
-    data = tasks.find_data(args.data_dir)
-    lower = bool(args.lowercase)
-    pairs = {split: tasks.read_pairs(data / file, args.max_seq_len, lowercase=lower) for split, file in tasks.FILES.items()}
-    vocabulary = tasks.build_vocabulary(list(pairs.values()), args.max_word_v_size)
-    train_scores = pairs["train"].scores
-    weights = sample_weights(train_scores, args.reweight, args.lds, args.lds_kernel, args.lds_ks, args.lds_sigma)
-    splits = runtime.Splits(
-        train=tasks.PairDataset(pairs["train"], vocabulary, weights),
-        val=tasks.PairDataset(pairs["val"], vocabulary),
-        test=tasks.PairDataset(pairs["test"], vocabulary),
-        collate=tasks.collate,
-        length=tasks.length,
-    )
-
-    runtime.seed_all(args.seed)
-    embeddings = tasks.make_embeddings(
-        vocabulary, args.d_word, glove_file=args.word_embs_file if args.glove else None, seed=args.seed
-    )
-    encoder = PairEncoder(
-        embeddings, train_words=bool(args.train_words) or not args.glove, d_hid=args.d_hid, layers=args.n_layers_enc,
-        highway_layers=args.n_layers_highway, dropout=args.dropout, dropout_embs=args.dropout_embs,
-    )
-    model = Regressor(encoder, make_head(encoder.feature_dim), cli.build_fds(args, FDS, encoder.feature_dim))
-
-    result = engine.run(
-        args, model, splits, make_criterion(args.loss, args.huber_beta),
-        lambda preds, scores, _: evaluate(preds * SCALE, scores, train_scores),
-        here, folder, select="mse", renames=RENAMES,
-    )
-    if here.is_main:
-        report.write(
-            None if args.evaluate else folder, result, train_labels=train_scores, bins=BINS, shots=SHOTS, scale=SCALE,
-            label="similarity score", window=cli.lds_window(args), title=folder.name,
-            predictions=args.predictions,
+        seed_all(args.seed)
+        embeddings = tasks.make_embeddings(
+            vocabulary, args.d_word, glove_file=args.word_embs_file if args.glove else None, seed=args.seed
         )
-    runtime.stop()
+        encoder = PairEncoder(
+            embeddings, train_words=bool(args.train_words) or not args.glove, d_hid=args.d_hid, layers=args.n_layers_enc,
+            highway_layers=args.n_layers_highway, dropout=args.dropout, dropout_embs=args.dropout_embs,
+        )
+        model = Regressor(encoder, make_head(encoder.feature_dim), flags.build_fds(args, FDS, encoder.feature_dim))
+        flags.set_head(args, model, labels)
+        result = run(
+            model, splits, flags.objective(args, model, labels, unit=PUBLISHED_UNIT),
+            Arrays(lambda preds, scores, _: evaluate(preds, scores, train_scores)), plan, folder=folder, runtime=ranks,
+            select="mse", renames=RENAMES, settings=flags.settings(args),
+        )
+        if ranks.is_main:
+            report.write(
+                None if args.evaluate else folder, result, train_labels=train_scores, bins=BINS, shots=SHOTS,
+                label="similarity score", window=flags.lds(args), title=folder.name,
+                predictions=args.predictions,
+            )
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from torch import nn
 
 from imbalanced_regression import cli
 from imbalanced_regression.training import runtime
+from imbalanced_regression.training.log import start_log
 
 
 class Wide(toy.Toy):
@@ -56,7 +57,7 @@ def main() -> None:
     parser.add_argument("--kill", action="store_true")
     parser.add_argument("--say", action="store_true", help="the folder's name, in the log")
     args = parser.parse_args()
-    runtime.start_log(runtime.Runtime())
+    start_log(runtime.Runtime())
     splits = toy.make_splits()
     splits.train = Wide(90, 0, args.width, args.kill)
     splits.collate = own_collate if args.own_collate else None

@@ -25,10 +25,14 @@ from torch.utils.data import DataLoader
 from torchvision import models
 from torchvision.transforms import functional as plain
 
-from imbalanced_regression.faces import ages as age
+from imbalanced_regression.faces import dataset as age
 from imbalanced_regression.faces import drawn as faces
-from imbalanced_regression.faces.ages import AGE_BINS, AgeDataset, BadImage, ResNetEncoder, crop_and_flip, load_face, normalize
+from imbalanced_regression.faces.ages import AGE_BINS
+from imbalanced_regression.faces.dataset import AgeDataset
+from imbalanced_regression.faces.pixels import crop_and_flip, load_face
+from imbalanced_regression.faces.resnet import ResNetEncoder, normalize
 from imbalanced_regression.faces.table import preprocess, read_age_csv, split_by_age, write_csv
+from imbalanced_regression.images import RESNETS, BadImage
 
 
 def photo(path: Path, width: int = 90, height: int | None = None, seed: int = 0, **save) -> Path:
@@ -395,7 +399,7 @@ def test_the_encoder_is_torchvisions_resnet_up_to_the_pool(name, width):
 
 def test_every_named_resnet_has_the_width_that_is_written(monkeypatch):
     with torch.device("meta"):
-        for name, width in age.RESNETS.items():
+        for name, width in RESNETS.items():
             assert models.get_model(name, weights=None).fc.in_features == width
     with pytest.raises(ValueError, match="--model is 'vgg', not one of resnet18, resnet34"):
         ResNetEncoder("vgg")

@@ -13,9 +13,11 @@ import torch.multiprocessing as mp
 import toy
 from torch import nn
 
-from imbalanced_regression import Regressor, cli, weighted_mse_loss
+from imbalanced_regression import Regressor, choices, images, weighted_mse_loss
 from imbalanced_regression.methods import lds, losses, windows
-from imbalanced_regression.training import checkpoint, engine, runtime
+from imbalanced_regression.training import Splits, checkpoint, checks, runtime
+from imbalanced_regression.training.evaluation import predict
+from imbalanced_regression.training.loaders import Batches, Shard, make_loader
 
 
 def same_state(a: dict, b: dict) -> bool:
@@ -51,7 +53,7 @@ class Noisy(toy.Toy):
 
 def test_resume_equals_uninterrupted_with_drawing_workers(tmp_path):
     """The second pass of FDS draws too, so its workers start anew each epoch as those of training do."""
-    splits = runtime.Splits(train=Noisy(40, 0), val=toy.Toy(8, 1), test=toy.Toy(8, 2))
+    splits = Splits(train=Noisy(40, 0), val=toy.Toy(8, 1), test=toy.Toy(8, 2))
     _, model = toy.run(tmp_path / "whole", splits=splits, workers=1, epochs=3)
     toy.run(tmp_path / "parts", splits=splits, workers=1, epochs=2)
     _, resumed = toy.run(tmp_path / "parts", splits=splits, workers=1, epochs=3, resume="", model=toy.make_model(seed=9))
@@ -104,8 +106,8 @@ def test_resume_says_which_flags_changed(tmp_path, caplog):
 def test_a_best_chosen_by_another_metric_or_split_is_not_compared_with(tmp_path, caplog, other_folder):
     """From the MAE to the MSE the old best would never be beaten, the other way round always; two splits differ as well."""
     splits = toy.make_splits()
-    on_test = runtime.Splits(train=splits.train, val=splits.test, test=splits.test)
-    fewer = runtime.Splits(train=splits.train, val=toy.Toy(7, 1), test=splits.test)
+    on_test = Splits(train=splits.train, val=splits.test, test=splits.test)
+    fewer = Splits(train=splits.train, val=toy.Toy(7, 1), test=splits.test)
     before = {"epochs": 2, "splits": splits, "select": "l1"}
     now = {"mse": {"select": "mse"}, "test": {"splits": on_test}, "fewer": {"splits": fewer}}
     for name, changes in now.items():
@@ -200,10 +202,10 @@ def _rank(rank: int, world: int, port: int, folder, norm: bool, changes: dict) -
         RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
     )
     torch.set_num_threads(1)
-    here = runtime.start("cpu")
+    ranks = runtime.start("cpu")
     criterion = LearntNoise()
     result, model = toy.run(
-        folder, here=here, model=toy.make_model(dropout=0.0, norm=norm), criterion=criterion, **changes
+        folder, ranks=ranks, model=toy.make_model(dropout=0.0, norm=norm), criterion=criterion, **changes
     )
     torch.save(
         {"state": {**model.state_dict(), **criterion.state_dict()}, "test": torch.tensor(result["predictions"]["test"][0]),
@@ -246,7 +248,7 @@ def test_several_processes_equal_one(tmp_path, world, fds_stats, norm, batch):
 
 def test_a_rank_without_a_sample_still_takes_part(tmp_path):
     """33 samples in batches of 16: the last batch has one sample for three ranks."""
-    batches = [runtime.Batches(33, 16, seed=0, rank=rank, world=3) for rank in range(3)]
+    batches = [Batches(33, 16, seed=0, rank=rank, world=3) for rank in range(3)]
     assert [batch.shares()[-1] for batch in batches] == [3.0, 0.0, 0.0]
     assert all(len(list(batch)[-1]) == 1 for batch in batches)
 
@@ -300,13 +302,13 @@ def test_asking_whether_a_last_batch_of_one_trains_changes_nothing(tmp_path, mon
         return Regressor(nn.Sequential(*parts), nn.Linear(6, 1))
 
     asked, _ = toy.run(tmp_path / "asked", model=(one := model()), batch_size=89, epochs=2)
-    monkeypatch.setattr(engine, "check_last_batch", lambda *_: None)
+    monkeypatch.setattr(checks, "check_last_batch", lambda *_: None)
     silent, _ = toy.run(tmp_path / "silent", model=(other := model()), batch_size=89, epochs=2)
     assert same_state(one.state_dict(), other.state_dict())
     assert asked["test"]["overall"] == silent["test"]["overall"]
     before, random = {name: value.clone() for name, value in one.state_dict().items()}, torch.get_rng_state()
     monkeypatch.undo()
-    engine.check_last_batch(one, toy.Toy(90, 0), 90, 89, None, runtime.Runtime())
+    checks.check_last_batch(one, toy.Toy(90, 0), 90, 89, None, runtime.Runtime())
     assert same_state(before, one.state_dict())
     assert torch.equal(random, torch.get_rng_state())
     assert one.encoder[2].track_running_stats
@@ -316,7 +318,7 @@ def test_asking_whether_a_last_batch_of_one_trains_changes_nothing(tmp_path, mon
 
 
 def test_an_epoch_of_one_pass_holds_every_sample_once():
-    batches = runtime.Batches(90, 16, seed=1)
+    batches = Batches(90, 16, seed=1)
     assert len(batches) == 6
     assert sorted(i for batch in batches for i in batch) == list(range(90))
 
@@ -324,7 +326,7 @@ def test_an_epoch_of_one_pass_holds_every_sample_once():
 @pytest.mark.parametrize("count", [1, 16, 33, 90, 129])
 @pytest.mark.parametrize("world", [1, 2, 3])
 def test_shards_hold_every_sample_once_in_as_many_batches_per_rank(count, world):
-    shards = [runtime.Shard(range(count), 8, rank=rank, world=world) for rank in range(world)]
+    shards = [Shard(range(count), 8, rank=rank, world=world) for rank in range(world)]
     assert sorted(i for shard in shards for batch in shard for i in batch) == list(range(count))
     assert max(len(batch) for shard in shards for batch in shard) <= 8
     assert count < world or len({len(shard) for shard in shards}) == 1
@@ -332,7 +334,7 @@ def test_shards_hold_every_sample_once_in_as_many_batches_per_rank(count, world)
 
 def test_epochs_of_steps_follow_one_another_through_the_passes():
     """Six batches a pass; epochs of four steps: twelve steps are exactly two passes."""
-    batches = runtime.Batches(90, 16, seed=1, steps=4)
+    batches = Batches(90, 16, seed=1, steps=4)
     seen = []
     for epoch in range(3):
         batches.epoch = epoch
@@ -345,17 +347,17 @@ def test_epochs_of_steps_follow_one_another_through_the_passes():
 def test_predictions_come_in_the_order_of_the_data(world):
     """Read longest first, sharded over ranks, predictions return to the data's order (here by merging the shards by hand)."""
     data = toy.Toy(23, 0)
-    splits = runtime.Splits(data, data, data, length=lambda d, i: int(1000 * d.targets[i, 0]))
-    order = splits.order(data)
+    splits = Splits(data, data, data, length=lambda d, i: int(1000 * d.targets[i, 0]))
+    order = splits.longest_first(data)
     assert (np.diff(data.targets[order, 0]) <= 1e-3).all()
     model = toy.make_model(dropout=0.0)
     with torch.no_grad():
         expected = model.eval()(torch.from_numpy(data.inputs))[0].numpy()
     got = np.full_like(expected, np.nan)
     for rank in range(world):
-        shard = runtime.Shard(order, 4, rank=rank, world=world)
-        loader = runtime.make_loader(data, shard, runtime.Runtime(), workers=0)
-        preds, targets, weights = engine.predict(model, loader, runtime.Runtime())
+        shard = Shard(order, 4, rank=rank, world=world)
+        loader = make_loader(data, shard, runtime.Runtime(), workers=0)
+        preds, targets, weights = predict(model, loader, runtime.Runtime())
         mine = np.sort(shard.indices)
         got[mine] = preds
         np.testing.assert_array_equal(targets, data.targets[mine])
@@ -366,12 +368,8 @@ def test_predictions_come_in_the_order_of_the_data(world):
 # -- the step ----------------------------------------------------------------------------------------------------------
 
 
-def one_epoch(model, *, here=None, criterion=weighted_mse_loss, lr=1e-2, **options):
-    data = toy.Toy(64, 0)
-    here = here or runtime.Runtime()
-    loader = runtime.make_loader(data, runtime.Batches(64, 16, seed=0), here, workers=0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
-    return engine.train_one_epoch(model, loader, criterion, optimizer, here, epoch=0, **options)
+def one_epoch(model, **options):
+    return toy.one_epoch(model, **options)[0]
 
 
 def test_one_epoch_equals_the_loop_written_out():
@@ -379,7 +377,7 @@ def test_one_epoch_equals_the_loop_written_out():
     loss = one_epoch(model)
     data, losses = toy.Toy(64, 0), []
     optimizer = torch.optim.SGD(twin.parameters(), lr=1e-2)
-    for batch in runtime.Batches(64, 16, seed=0):
+    for batch in Batches(64, 16, seed=0):
         preds = twin.head(twin.encoder(torch.from_numpy(data.inputs[batch])))
         step = (torch.from_numpy(data.weights[batch]) * (preds - torch.from_numpy(data.targets[batch])) ** 2).mean()
         optimizer.zero_grad()
@@ -391,8 +389,8 @@ def test_one_epoch_equals_the_loop_written_out():
 
 
 def test_terms_are_added_with_their_strength():
-    def size(features, targets, preds):
-        assert len(features) == len(targets) == len(preds)
+    def size(features, targets, preds, weights):
+        assert len(features) == len(targets) == len(preds) == len(weights)
         return features.square().mean()
 
     plain, weak, strong = (toy.make_model(dropout=0.0) for _ in range(3))
@@ -415,10 +413,10 @@ def test_gradients_are_clipped_to_the_norm_given():
 @pytest.mark.parametrize("amp", ["bf16", "fp16"])
 def test_an_epoch_in_mixed_precision_is_close_to_a_plain_one(amp):
     plain, mixed = toy.make_model(dropout=0.0), toy.make_model(dropout=0.0)
-    here = runtime.start("cpu", amp)
+    ranks = runtime.start("cpu", amp)
     scaler = torch.amp.GradScaler("cpu", init_scale=256.0) if amp == "fp16" else None
     loss = one_epoch(plain, observe=True)
-    mixed_loss = one_epoch(mixed, here=here, scaler=scaler, observe=True)
+    mixed_loss = one_epoch(mixed, ranks=ranks, scaler=scaler, observe=True)
     assert mixed_loss == pytest.approx(loss, rel=0.02)
     for a, b in zip(plain.parameters(), mixed.parameters()):
         torch.testing.assert_close(a, b, rtol=0.05, atol=0.01)
@@ -495,11 +493,9 @@ def test_pretrained_alone_loads_the_encoder_and_goes_on_learning_it(tmp_path):
 
 def test_the_second_pass_leaves_batchnorm_and_gradients_alone():
     model = toy.make_model(norm=True)
-    data = toy.Toy(64, 0)
-    loader = runtime.make_loader(data, runtime.Shard(range(64), 16), runtime.Runtime(), workers=0)
-    one_epoch(model)
+    _, training, feed = toy.one_epoch(model)
     before = {name: value.clone() for name, value in model.encoder.state_dict().items()}
-    engine.update_fds(model, loader, runtime.Runtime(), epoch=0)
+    toy.end_pass(training, feed)
     assert same_state(before, model.encoder.state_dict())
     assert model.fds.num_samples_tracked.sum() == 64
     assert model.encoder[1].track_running_stats
@@ -507,10 +503,9 @@ def test_the_second_pass_leaves_batchnorm_and_gradients_alone():
 
 def test_second_pass_statistics_are_those_of_the_features_after_the_epoch():
     model = toy.make_model(dropout=0.0)
-    one_epoch(model)
+    _, training, feed = toy.one_epoch(model)
+    toy.end_pass(training, feed)
     data = toy.Toy(64, 0)
-    loader = runtime.make_loader(data, runtime.Shard(range(64), 16), runtime.Runtime(), workers=0)
-    engine.update_fds(model, loader, runtime.Runtime(), epoch=0)
     with torch.no_grad():
         features = model.encoder(torch.from_numpy(data.inputs))
     rows = toy.BINS.index(data.targets)
@@ -524,8 +519,7 @@ def test_streaming_statistics_are_those_of_the_epochs_own_forward_passes():
     handle = model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
     one_epoch(model, observe=True)
     handle.remove()
-    engine.update_fds(model, None, runtime.Runtime(), epoch=0)
-    order = [i for batch in runtime.Batches(64, 16, seed=0) for i in batch]
+    order = [i for batch in Batches(64, 16, seed=0) for i in batch]
     rows = toy.BINS.index(toy.Toy(64, 0).targets[order])
     features = torch.cat(seen)
     for row in np.unique(rows):
@@ -589,7 +583,8 @@ def test_tensorboard_has_the_published_tags(tmp_path):
 
 
 def test_the_flags_offer_what_the_library_has():
-    """cli spells the choices out, to answer --help without importing torch."""
-    assert set(cli.KERNELS) == set(windows.KERNELS)
-    assert cli.REWEIGHTS == lds.REWEIGHTS
-    assert set(cli.LOSSES) == set(losses.LOSSES)
+    """choices spells the names out, to answer --help without importing torch."""
+    assert set(choices.KERNELS) == set(windows.KERNELS)
+    assert tuple(choices.RESNETS) == tuple(images.RESNETS)
+    assert set(lds.REWEIGHTS) <= set(choices.REWEIGHTS)
+    assert set(choices.PUBLISHED_LOSSES) == set(losses.LOSSES)

@@ -18,6 +18,7 @@ from commands import ROOT, running
 
 from imbalanced_regression import cli
 from imbalanced_regression.training import runtime
+from imbalanced_regression.training.loaders import Shard, epoch_for_workers, make_loader
 
 
 def guarded(folder, *words, code: int = 0, before: str = "", launcher: tuple = (), **env) -> Ended:
@@ -104,9 +105,9 @@ def test_without_shared_memory_the_epoch_is_kept_in_the_process(monkeypatch):
     def full(self):
         raise RuntimeError(SHARED)
 
-    assert runtime.epoch_for_workers().is_shared()
+    assert epoch_for_workers().is_shared()
     monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    epoch = runtime.epoch_for_workers()
+    epoch = epoch_for_workers()
     epoch.fill_(3)
     assert int(epoch) == 3
 
@@ -115,7 +116,7 @@ def test_a_batch_of_ones_own_collate_comes_through_a_worker_unchanged():
     import guarded as program
 
     data = program.Wide(5, 0)
-    loader = runtime.make_loader(data, runtime.Shard(range(5), 5), runtime.Runtime(), workers=1, collate=program.own_collate)
+    loader = make_loader(data, Shard(range(5), 5), runtime.Runtime(), workers=1, collate=program.own_collate)
     (inputs, targets, weights), = loader
     assert inputs["wide"][0].is_shared()
     np.testing.assert_array_equal(inputs["wide"][0], data.inputs)

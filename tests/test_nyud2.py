@@ -13,7 +13,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from imbalanced_regression import Bins, DepthMetrics, Regressor
-from imbalanced_regression.training import engine, runtime
+from imbalanced_regression.training import Pixels, runtime
+from imbalanced_regression.training.loaders import Shard, make_loader
 
 NYU = ROOT / "nyud2-dir"
 SMALL = ["--scenes", "3", "--frames", "3", "--test", "4", "--height", "32", "--width", "44"]
@@ -145,7 +146,8 @@ def test_the_model_has_the_published_names_and_shapes():
     python("""
 import torch
 from imbalanced_regression.training import checkpoint
-from models.net import RENAMES, DepthEncoder, make_model, output_size
+from models.net import RENAMES, DepthEncoder, make_model
+from nyu_transform import output_size
 
 with torch.device("meta"):
     model = make_model("resnet50", fds=True)
@@ -384,8 +386,8 @@ def test_pixels_measured_by_batches_and_ranks_equal_all_at_once():
     expected = whole.compute()
 
     def measure(here, batch, rank=0, world=1):
-        loader = runtime.make_loader(data, runtime.Shard(range(7), batch, rank=rank, world=world), here, workers=0)
-        return engine.measure_pixels(model, loader, here, accumulator, "test")
+        loader = make_loader(data, Shard(range(7), batch, rank=rank, world=world), here, workers=0)
+        return Pixels(accumulator)(model, loader, here, "test")
 
     for batch in (1, 3, 7):
         found, rows = measure(runtime.Runtime(), batch)

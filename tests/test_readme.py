@@ -11,6 +11,7 @@ import pytest
 import torch
 from commands import ROOT, blocks, commands, execute, together
 from torch import nn
+from torch.utils.data import Subset, TensorDataset
 
 STS = ROOT / "sts-b-dir"
 FACES = {"agedb-dir": "AgeDB", "imdb-wiki-dir": "imdb_crop"}  # folder -> where the images of its data lie
@@ -170,7 +171,7 @@ def test_setup_commands_exist():
 
 
 def ten_lines(labels, inputs, test_labels, test_inputs, *, epochs: int, edit=lambda block: block) -> dict:
-    """What the README's two blocks leave, run as written on a table."""
+    """What the README's first two blocks leave, run as written on a table."""
     from sklearn.linear_model import LinearRegression
 
     torch.manual_seed(0)
@@ -180,7 +181,7 @@ def ten_lines(labels, inputs, test_labels, test_inputs, *, epochs: int, edit=lam
         "encoder": nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()),
         "test_inputs": torch.from_numpy(test_inputs), "test_labels": test_labels,
     }
-    first, second = (edit(block) for block in blocks(ROOT / "README.md", "python"))
+    first, second = (edit(block) for block in blocks(ROOT / "README.md", "python")[:2])
     exec(first, scope)  # noqa: S102  # the README's own code is what is tested
     assert scope["weights"].mean() == pytest.approx(1, rel=1e-5)
     targets, weights = (torch.tensor(v, dtype=torch.float32)[:, None] for v in (labels, scope["weights"]))
@@ -203,11 +204,20 @@ def table(kind: str, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return labels, x.astype(np.float32)
 
 
-def test_the_python_blocks_of_the_readme_run():
+def test_the_python_blocks_of_the_readme_run(tmp_path, monkeypatch):
     labels, inputs = table("rain", 400, 0)
     scope = ten_lines(labels, inputs, labels[:100], inputs[:100], epochs=3)
     assert scope["model"].fds.num_samples_tracked.sum() == 3 * 400
     assert np.isfinite(scope["metrics"]["overall"]["l1"])
+    monkeypatch.chdir(tmp_path)
+    targets, weights = (torch.tensor(v, dtype=torch.float32)[:, None] for v in (labels, scope["weights"]))
+    samples = TensorDataset(torch.from_numpy(inputs), targets, weights)
+    parts = (range(200), range(200, 300), range(300, 400))
+    scope.update(zip(("train", "val", "test"), (Subset(samples, part) for part in parts)), train_labels=labels[:200])
+    (third,) = blocks(ROOT / "README.md", "python")[2:]
+    exec(third, scope)  # noqa: S102
+    assert scope["result"]["test"]["overall"]["l1"] < np.abs(labels[300:] - np.median(labels[:200])).mean()
+    assert (tmp_path / "runs" / "ranksim" / "ckpt.best.pth.tar").is_file()
 
 
 @pytest.mark.parametrize("kind", ["house prices", "wine grades", "rain", "negative returns"])

@@ -16,8 +16,10 @@ import torch
 import toy
 from commands import Running, running
 
-from imbalanced_regression import FDS, interrupt
-from imbalanced_regression.training import checkpoint, engine, runtime
+from imbalanced_regression import FDS, interrupt, weighted_mse_loss
+from imbalanced_regression.training import Objective, checkpoint, runtime
+from imbalanced_regression.training.randomness import random_state
+from imbalanced_regression.training.session import prepare
 
 TOY = """
 import sys, resource, signal, time
@@ -26,10 +28,11 @@ import torch, toy
 from pathlib import Path
 from imbalanced_regression import cli
 from imbalanced_regression.training import engine, runtime, checkpoint
+from imbalanced_regression.training.log import start_log
 folder = Path(sys.argv[1])
 {before}
 def main():
-    runtime.start_log(runtime.Runtime())
+    start_log(runtime.Runtime())
     toy.run(folder, epochs={epochs}, {flags})
 cli.guard(main)
 """
@@ -126,7 +129,7 @@ def test_stopped_after_any_step_or_in_the_second_pass_it_ends_the_same(tmp_path,
         asked[0] += 1
         return signal.SIGTERM if asked[0] == asked[1] else 0
 
-    monkeypatch.setattr(runtime.Runtime, "highest", highest)
+    monkeypatch.setattr(runtime.Runtime, "max_over_ranks", highest)
     stops = 0
     while True:  # stopped at the 1st question, resumed and stopped at its 2nd, ... 9th: second pass included
         asked = [0, 1 + stops % 9]
@@ -247,10 +250,10 @@ def test_a_folder_belongs_to_one_run_at_a_time_and_a_killed_one_lets_go(tmp_path
 
 
 def test_resuming_says_when_the_number_of_processes_differs(tmp_path, caplog):
-    training = engine.Training(toy.make_model(), None, None, None, runtime.Runtime())
-    state = runtime.random_state(torch.device("cpu"))
+    training = prepare(toy.make_model(), Objective(weighted_mse_loss), toy.make_plan())
+    state = random_state(torch.device("cpu"))
     with caplog.at_level("WARNING"):
-        training._take_up_within({"step": 2, "total": 1.0, "ranks": [{"random": state, "sums": []}] * 2})
+        training._resume_within({"step": 2, "total": 1.0, "ranks": [{"random": state, "sums": []}] * 2})
     assert "was begun by 2 processes and now there are 1" in caplog.text
-    assert training.within.step == 2
-    assert training.within.random is None
+    assert training.progress.step == 2
+    assert training.progress.random is None

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from imbalanced_regression import __main__ as tools
 from imbalanced_regression import lds_weights
-from imbalanced_regression.faces.ages import BadImage, load_face
+from imbalanced_regression.faces.pixels import load_face
 from imbalanced_regression.faces.table import preprocess, read_age_csv
+from imbalanced_regression.images import BadImage
 
 # the same examples each time, or, to look for new faults, EXAMPLES=2000 others
 QUIET = settings(

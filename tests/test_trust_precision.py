@@ -13,7 +13,8 @@ from commands import ROOT, execute
 from torch import nn
 
 from imbalanced_regression import FDS, Regressor, weighted_mse_loss
-from imbalanced_regression.training import engine, runtime
+from imbalanced_regression.training import runtime
+from imbalanced_regression.training.loaders import Batches
 
 # greatest distance of an epoch's mean training loss from float32's, relative; stated in benchmarks/RESULTS.md
 STATED = {"bf16": 0.005, "fp16": 0.005, "compile": 1e-4, "channels_last": 1e-4}
@@ -40,16 +41,17 @@ def test_statistics_keep_a_mean_of_1000_and_a_deviation_of_a_hundredth(amp, obse
     """Through the loop: the variance of each bin is right to a thousandth, whatever type the layers compute in."""
     torch.manual_seed(0)
     model = Regressor(Offset(), nn.Linear(6, 1), FDS(6, bins=toy.BINS, ks=3))
-    data, here = toy.Toy(640, 0), runtime.start("cpu", amp)
-    loader = runtime.make_loader(data, runtime.Batches(640, 64, seed=0), here, workers=0)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    data, ranks = toy.Toy(640, 0), runtime.start("cpu", amp)
+    order = [i for batch in Batches(640, 64, seed=0) for i in batch]
     seen: list = []
     model.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output.detach().double()))
-    engine.train_one_epoch(model, loader, small_loss, optimizer, here, epoch=0, observe=observe)
+    changes = {"batch_size": 64, "weight_decay": 0.0, "lr": 1e-30}
+    _, training, feed = toy.one_epoch(model, ranks=ranks, criterion=small_loss, data=data, observe=observe, **changes)
     if not observe:
         seen.clear()
-    engine.update_fds(model, None if observe else loader, here, 0)
-    rows = torch.from_numpy(toy.BINS.index(data.targets[[i for batch in runtime.Batches(640, 64, seed=0) for i in batch], 0]))
+        order = [i for batch in feed.stats_batches for i in batch]
+        toy.end_pass(training, feed)
+    rows = torch.from_numpy(toy.BINS.index(data.targets[order, 0]))
     features = torch.cat(seen)
     assert model.fds.running_var.dtype == torch.float32
     for row in rows.unique():
@@ -59,8 +61,8 @@ def test_statistics_keep_a_mean_of_1000_and_a_deviation_of_a_hundredth(amp, obse
             torch.testing.assert_close(model.fds.running_var[row].double(), mine.var(0), rtol=1e-3, atol=0)
     # and smoothing with them keeps the digits too: calibrated features lie where the float64 formula puts them
     model.train()
-    z, y = features[:64].float(), torch.from_numpy(data.targets[[i for b in runtime.Batches(640, 64, seed=0) for i in b][:64]])
-    with here.autocast():
+    z, y = features[:64].float(), torch.from_numpy(data.targets[order[:64]])
+    with ranks.autocast():
         smoothed = model.fds.smooth(z, y, 1)
     table = [buffer.double()[rows[:64]] for buffer in (
         model.fds.running_mean_last_epoch, model.fds.running_var_last_epoch, model.fds.smoothed_mean_last_epoch,

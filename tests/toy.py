@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+import dataclasses
 
 import numpy as np
 import torch
@@ -10,7 +10,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from imbalanced_regression import FDS, Bins, Regressor, shot_metrics, weighted_mse_loss
-from imbalanced_regression.training import engine, runtime
+from imbalanced_regression.training import Arrays, Objective, Plan, Splits, engine
+from imbalanced_regression.training.loaders import Feed
+from imbalanced_regression.training.session import prepare
 
 BINS = Bins.uniform(0, 5, 10)
 
@@ -31,14 +33,9 @@ class Toy(Dataset):
         return self.inputs[i], self.targets[i], self.weights[i]
 
 
-def make_args(**changes) -> Namespace:
-    values = {
-        "pretrained": "", "retrain_fc": False, "optimizer": "adam", "lr": 1e-2, "weight_decay": 0.0, "momentum": 0.9,
-        "resume": None, "evaluate": False, "overwrite": False, "workers": 0, "batch_size": 16, "seed": 3, "steps": None,
-        "epochs": 4, "patience": None, "schedule": [2], "max_grad_norm": None, "fds_stats": "second_pass",
-        "print_freq": 100, "model": "toy",
-    }
-    return Namespace(**{**values, **changes})
+def make_plan(**changes) -> Plan:
+    values = {"lr": 1e-2, "batch_size": 16, "seed": 3, "epochs": 4, "schedule": [2], "fds_stats": "second_pass"}
+    return Plan(**{**values, **changes})
 
 
 def make_model(*, fds: bool = True, norm: bool = False, dropout: float = 0.1, seed: int = 0) -> Regressor:
@@ -51,21 +48,42 @@ def make_model(*, fds: bool = True, norm: bool = False, dropout: float = 0.1, se
     return Regressor(encoder, nn.Linear(6, 1), FDS(6, bins=BINS, ks=3) if fds else None)
 
 
-def make_splits(count: int = 90) -> runtime.Splits:
-    return runtime.Splits(train=Toy(count, 0), val=Toy(31, 1), test=Toy(37, 2))
+def make_splits(count: int = 90) -> Splits:
+    return Splits(train=Toy(count, 0), val=Toy(31, 1), test=Toy(37, 2))
 
 
 def evaluate(preds, targets, weights) -> dict:
     return shot_metrics(preds, targets, Toy(90, 0).targets, BINS)
 
 
-def run(
-    folder, *, model=None, splits=None, here=None, criterion=weighted_mse_loss, terms=(), renames=(), select="mse", **changes
-):
-    """engine.run on the toy; returns (result, model)."""
+def run(folder, *, model=None, splits=None, ranks=None, criterion=weighted_mse_loss, terms=(), renames=(), select="mse",
+        **changes):
+    """engine.run on the toy; returns (result, model). What a plan does not know is a setting kept beside the run."""
     model = make_model() if model is None else model
+    known = {field.name for field in dataclasses.fields(Plan)}
+    plan = make_plan(**{name: value for name, value in changes.items() if name in known})
+    settings = {**plan.settings(), "model": "toy", **{name: value for name, value in changes.items() if name not in known}}
     result = engine.run(
-        make_args(**changes), model, make_splits() if splits is None else splits, criterion, evaluate,
-        here or runtime.Runtime(), folder, terms=terms, renames=renames, select=select,
+        model, make_splits() if splits is None else splits, Objective(criterion, terms), Arrays(evaluate), plan,
+        folder=folder, runtime=ranks, renames=renames, select=select, settings=settings,
     )
     return result, model
+
+
+def one_epoch(model, *, ranks=None, criterion=weighted_mse_loss, terms=(), scaler=None, data=None, observe=False, **changes):
+    """One epoch of SGD over 64 samples in four batches, by the loop's own function; returns (loss, training, feed)."""
+    changes = {"lr": 1e-2, "optimizer": "sgd", "seed": 0, "momentum": 0.0, **changes}
+    plan = make_plan(epochs=1, schedule=[], fds_stats="streaming" if observe else "second_pass", **changes)
+    data = Toy(64, 0) if data is None else data
+    training = prepare(model, Objective(criterion, terms), plan, ranks)
+    training.scaler = scaler
+    feed = Feed(Splits(data, data, data), plan, training.runtime)
+    fds, model.fds = model.fds, model.fds if observe else None  # the pass that ends the epoch is for tests of its own
+    loss = engine.train_one_epoch(training, feed, 0, plan)
+    model.fds = fds
+    return loss, training, feed
+
+
+def end_pass(training, feed, fds_stats="second_pass") -> None:
+    """End the first pass over the data by the loop's own function: FDS's second pass, and its epoch."""
+    engine.end_pass(training, feed, 0, make_plan(fds_stats=fds_stats))

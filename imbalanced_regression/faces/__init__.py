@@ -1,1 +1,1 @@
-"""What the two face benchmarks share."""
+"""What the two face benchmarks share: pixels, table, data set, ResNet, ages, and drawn sample faces."""

@@ -131,7 +131,8 @@ def _present(data_dir: Path, paths: Sequence[str]) -> np.ndarray:
 
 
 def _drop_bad(split: AgeSplit, there: np.ndarray, size: int, workers: int) -> AgeSplit:
-    from .ages import BadImage, load_face  # torch, which the scripts that make a csv do without
+    from ..images import BadImage
+    from .pixels import load_face  # torch, which the scripts that make a csv do without
 
     reasons = {int(i): f"{split.paths[i]}: is missing" for i in np.flatnonzero(~there)}
 

@@ -13,16 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import choices
 from ..metrics import GROUPS, SCORES, ZERO_SHOTS
+from ..training.plan import NOT_THE_METHOD
 from . import tables
 
 logger = logging.getLogger(__name__)
 
-# flags that say where and when a run was made, not what it is
-_NOT_THE_METHOD = {
-    "seed", "random_seed", "store_root", "store_name", "suffix", "data_dir", "resume", "evaluate", "eval_model", "predictions",
-    "overwrite", "workers", "print_freq", "device", "cuda", "gpu", "steps", "dataset",
-}
 _METHOD_NAMES = {"reweight", "lds", "fds", "retrain_fc"}  # shown as the paper's names
 _BASES = {"none": "", "sqrt_inv": "SQINV", "inverse": "INV"}
 
@@ -134,13 +131,12 @@ def group(runs: list[Run], split: str = "test") -> list[Method]:
 
 def _what_it_is(flags: dict) -> dict:
     """The flags that make a method: without those that only say where it was made, or that are of a method not used."""
-    kept = {name: value for name, value in flags.items() if name not in _NOT_THE_METHOD}
+    kept = {name: value for name, value in flags.items() if name not in NOT_THE_METHOD}
     kept["pretrained"] = bool(kept.get("pretrained"))  # each seed re-trains the head of its own encoder
-    for method, parts in {"lds": ("lds_",), "fds": ("fds_", "start_", "bucket_")}.items():
-        if not kept.get(method):
-            kept = {name: value for name, value in kept.items() if not name.startswith(parts)}
+    unused = choices.of_methods_not_used(kept)
+    kept = {name: value for name, value in kept.items() if name not in unused}
     if "epoch" in kept or "max_vals" in kept:
-        kept.pop("epochs", None)  # the loop's word for the same
+        kept.pop("epochs", None)  # the library's name for the same
     return kept
 
 

@@ -39,7 +39,6 @@ def write(
     label: str,
     window: dict,
     title: str,
-    scale: float = 1,
     train_counts=None,
     table_csv: str | None = None,
     examples: Sequence[Example] = (),
@@ -53,7 +52,6 @@ def write(
         label: what the label is and its unit, for the axes.
         window: kernel, ks and sigma of the smoothed density drawn over the histogram.
         title: of the figure; the run's name.
-        scale: what predictions are multiplied by to reach the unit of the label.
         train_counts: (K,) training labels per bin, where they are too many to pass: pixels.
         table_csv: the text of predictions.csv instead of a line per prediction, e.g. from `images_csv`.
         predictions: a file that the text of predictions.csv is written to as well, whether there is a `folder` or not.
@@ -62,8 +60,8 @@ def write(
     for line in table(result["test"]).splitlines():
         logger.info("test  %s", line)
     if table_csv is None and (folder is not None or predictions):
-        preds, labels, _ = (np.ravel(array).astype(np.float64) for array in result["predictions"]["test"])
-        table_csv = predictions_csv(preds * scale, labels, bins, np.asarray(shots))
+        preds, labels, _, *spread = (np.ravel(array).astype(np.float64) for array in result["predictions"]["test"])
+        table_csv = predictions_csv(preds, labels, bins, np.asarray(shots), *spread)
     if predictions:
         write_whole(Path(predictions), table_csv or "")
         logger.info("written: %s", predictions)
@@ -117,12 +115,17 @@ def to_json(metrics: dict) -> str:
     return json.dumps(plain(metrics), indent=1) + "\n"
 
 
-def predictions_csv(preds: np.ndarray, labels: np.ndarray, bins: Bins, shots: np.ndarray) -> str:
-    """One line per test sample, in the data's order: label, prediction, bin, shot."""
+def predictions_csv(
+    preds: np.ndarray, labels: np.ndarray, bins: Bins, shots: np.ndarray, spread: np.ndarray | None = None
+) -> str:
+    """One line per test sample, in the data's order: label, prediction, bin, shot, and the prediction's standard deviation."""
     index = bins.index(labels)
     exact = np.float32  # what both were computed in: its shortest text reads back to the same value, 0.4 and not 0.400000006
     lines = [f"{exact(y)!s},{exact(p)!s},{b},{shots[b]}" for y, p, b in zip(labels, preds, index)]
-    return "\n".join(["label,prediction,bin,shot", *lines]) + "\n"
+    head = "label,prediction,bin,shot"
+    if spread is not None:
+        head, lines = f"{head},spread", [f"{line},{exact(s)!s}" for line, s in zip(lines, spread)]
+    return "\n".join([head, *lines]) + "\n"
 
 
 def images_csv(paths: Sequence[str], result: dict) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from ..bins import as_labels
 from ..methods.fds import FDS
@@ -18,7 +21,8 @@ class Regressor(nn.Module):
 
     Args:
         encoder: inputs (whatever the data set gives: a tensor, a tuple, a dict) -> features (B, D) or (B, D, H, W).
-        head: features -> predictions (B, 1) or (B, 1, H, W).
+        head: features -> predictions (B, 1) or (B, 1, H, W); or outputs (B, P) of a distribution, from which its
+            `point(outputs)` takes the predictions.
         fds: calibrates the features on their way to the head; None trains without.
         neck: what lies between the encoder and FDS and is re-trained together with the head; None for nothing.
 
@@ -44,6 +48,11 @@ class Regressor(nn.Module):
         if self.fds is not None and targets is not None and epoch is not None:
             smoothed = self.fds.smooth(features, targets, epoch)
         return self.head(smoothed), smoothed if self.fds is not None and self.fds.observes_smoothed else features
+
+    def point(self, outputs: Tensor) -> Tensor:
+        """The predictions in the head's outputs: those of its `point`, or the outputs themselves."""
+        point = getattr(self.head, "point", None)
+        return outputs if point is None else point(outputs)
 
     def freeze_encoder(self) -> None:
         """For regressor re-training (RRT): the encoder no longer learns, and its normalisation statistics stay as they are.
@@ -113,3 +122,23 @@ class ScaledLinear(OwnTypes, nn.Linear):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, center={self.center.item():g}, scale={self.scale.item():g}"
+
+
+@contextmanager
+def frozen_norms(model: nn.Module) -> Iterator[None]:
+    """Within, normalisation layers in training mode leave their running statistics as they are."""
+    tracking = [m for m in model.modules() if isinstance(m, _NormBase) and m.track_running_stats and m.training]
+    for module in tracking:
+        module.track_running_stats = False
+    try:
+        yield
+    finally:
+        for module in tracking:
+            module.track_running_stats = True
+
+
+def unwrap(model: nn.Module) -> Regressor:
+    """The model inside DistributedDataParallel or DataParallel."""
+    inner = model.module if isinstance(model, (DistributedDataParallel, DataParallel)) else model
+    assert isinstance(inner, Regressor)
+    return inner

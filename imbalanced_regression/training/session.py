@@ -1,6 +1,6 @@
-"""A training between its steps: the run's folder, what a checkpoint keeps, and how training is taken up from one.
+"""A training between its steps: how it begins, the run's folder, what a checkpoint keeps, and how it is taken up from one.
 
-The one idea: whatever decides the next step is in `Training`; `state` writes it down, `take_up` reads it, and a run that
+The one idea: whatever decides the next step is in `Training`; `state` writes it down, `resume` reads it, and a run that
 was stopped anywhere ends like one that was not. Where nothing is said about a step, a checkpoint is of an epoch's end.
 """
 
@@ -12,7 +12,7 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..files import write
 from . import checkpoint
+from .log import log_to
 from .model import Regressor
-from .runtime import Runtime, log_to, set_random_state
+from .objective import Objective
+from .plan import Plan, warn_of_changes
+from .randomness import random_state, set_random_state
+from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +37,8 @@ class _OtherOptimizer(ValueError):
 
 
 @dataclass
-class Within:
-    """How far an epoch has come: steps done, the sum of their losses, on this rank the generators.
+class EpochProgress:
+    """How far an epoch has come: steps done, the sum of their losses, and on this rank the generators.
 
     `sums` is what FDS had observed of the running pass when the checkpoint was written, for the loop to take up.
     """
@@ -43,83 +48,50 @@ class Within:
     random: dict | None = None
     sums: list[list[Tensor]] = field(default_factory=list)
 
+    @property
+    def mean(self) -> float:
+        """The mean loss of the steps done."""
+        return self.total / max(self.step, 1)
+
 
 @dataclass
 class Training:
     """A training in progress: what learns, and how far it has come."""
 
     model: Regressor
+    wrapped: nn.Module  # the model as it is called, in several processes or on several GPUs
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler | None
-    criterion: Callable
+    objective: Objective
     runtime: Runtime
+    rates: list[float] = field(default_factory=list)  # each group's learning rate before the schedule
+    renames: checkpoint.Renames = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+    origin: Path | None = None  # the checkpoint it was taken up from
     epoch: int = 0  # epochs finished
     best_loss: float = math.inf
     best_epoch: int = -1
     best_by: str = ""  # the split and metric that `best_loss` is of
     best_among: int = 0  # and the samples of that split
     bad_checks: int = 0  # validations since the best
-    within: Within = field(default_factory=Within)
+    progress: EpochProgress = field(default_factory=EpochProgress)
 
-    def state(self, renames: checkpoint.Renames, **more) -> dict:
-        """The content of a checkpoint; every rank must call it, as each adds its own generators and sums."""
-        learns = isinstance(self.criterion, nn.Module)
-        state = {
-            "epoch": self.epoch, "best_loss": self.best_loss, "best_epoch": self.best_epoch, "best_by": self.best_by,
-            "best_among": self.best_among, "bad_checks": self.bad_checks,
-            "state_dict": checkpoint.published_names(self.model.state_dict(), renames),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict() if self.scaler else None,
-            "criterion": self.criterion.state_dict() if learns else None,  # type: ignore[attr-defined]
-            **more,
-        }
-        sums = [] if self.model.fds is None else self.model.fds.observed()
-        ranks = self.runtime.gather({"random": self.within.random, "sums": [sums] if sums else []})
-        if self.within.step or any(rank["sums"] for rank in ranks):  # sums also between two epochs within one pass
-            state["within"] = {"step": self.within.step, "total": self.within.total, "ranks": ranks}
-        return state
+    def set_rates(self, plan: Plan, epoch: int) -> float:
+        """Set every group's learning rate for an epoch; returns the first one's, that of the model."""
+        for group, base in zip(self.optimizer.param_groups, self.rates):
+            group["lr"] = plan.rate(epoch, base)
+        return self.optimizer.param_groups[0]["lr"]
 
-    def take_up(self, content: dict, path: Path) -> None:
-        """Go on where a checkpoint stands; but for the model's own state and the optimizer's options.
-
-        Raises ValueError for a file that holds no training, or that of another optimizer.
-        """
-        try:
-            self._take_up_optimizer(content, path)
-            for name in ("epoch", "best_loss", "best_epoch", "best_by", "best_among", "bad_checks"):
-                if name in content:
-                    setattr(self, name, type(getattr(self, name))(content[name]))
-            if self.scaler is not None and content.get("scaler"):
-                self.scaler.load_state_dict(content["scaler"])
-            if isinstance(self.criterion, nn.Module) and content.get("criterion"):
-                self.criterion.load_state_dict(content["criterion"])
-            if content.get("within"):
-                self._take_up_within(content["within"])
-        except _OtherOptimizer:
-            raise
-        # what other contents can end in
-        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError) as error:
-            raise ValueError(
-                f"--resume: {path} holds no training to go on with ({error}); use it with --evaluate or --pretrained"
-            ) from None
-        step = f" and {self.within.step} steps" if self.within.step else ""
-        logger.info("resumed from %s after %d epochs%s", path, self.epoch, step)
-
-    def _take_up_optimizer(self, content: dict, path: Path) -> None:
-        own, saved = self.optimizer.param_groups, content["optimizer"]["param_groups"]
-        now = type(self.optimizer).__name__.lower()
-        # files of the first release hold no flags, but each kind's options tell it from the other
-        before = (content.get("settings") or {}).get("optimizer") or ("adam" if "betas" in saved[0] else "sgd")
-        if before != now:
-            raise _OtherOptimizer(
-                f"--optimizer: {path} was trained with {before}, found {now}; pass --optimizer {before} to go on, "
-                "or begin anew from its encoder with --pretrained"
-            )
-        # loading would put the file's options in the place of the flags'; the rate of each epoch is set by the loop
-        options = [{name: value for name, value in group.items() if name not in ("params", "lr")} for group in own]
-        self.optimizer.load_state_dict(content["optimizer"])
-        for group, option in zip(self.optimizer.param_groups, options):
-            group.update(option)
+    def judge(self, loss: float, select: str, epoch: int, lr: float) -> bool:
+        """End an epoch by its validation metric; whether it is the best so far. Raises ValueError where it is not finite."""
+        if not math.isfinite(loss):
+            raise ValueError(f"the validation {select} is {loss} after epoch {epoch + 1} at learning rate {lr:g}; lower it")
+        is_best = loss < self.best_loss
+        self.epoch, self.progress = epoch + 1, EpochProgress()
+        self.bad_checks = 0 if is_best else self.bad_checks + 1
+        if is_best:
+            self.best_loss, self.best_epoch = loss, epoch
+        return is_best
 
     def choose_by(self, name: str, among: int) -> None:
         """Say that the best checkpoint is chosen by the split and metric `name` over `among` samples.
@@ -135,27 +107,183 @@ class Training:
             self.best_loss, self.best_epoch, self.bad_checks = math.inf, -1, 0
         self.best_by, self.best_among = name, among
 
-    def _take_up_within(self, within: dict) -> None:
-        ranks, here = within["ranks"], self.runtime
-        sums = [part for rank in ranks[here.rank :: here.world] for part in rank["sums"]]
-        self.within = Within(int(within["step"]), float(within["total"]), None, sums)
-        if len(ranks) == here.world:
-            self.within.random = ranks[here.rank]["random"]
-            if self.within.random is not None:
-                set_random_state(self.within.random)  # here to find out early whether it can be
+    # -- within an epoch -----------------------------------------------------------------------------------------------
+
+    def note_progress(self) -> None:
+        """Write down where this rank's generators stand, after the last step that `progress` counts."""
+        self.progress.random = random_state(self.runtime.device)
+
+    def take_up_progress(self) -> None:
+        """Put this rank's generators, and FDS's sums of the running pass, where `progress` says."""
+        if self.progress.random is not None:
+            set_random_state(self.progress.random)
+        for sums in self.progress.sums:
+            assert self.model.fds is not None
+            self.model.fds.add_observed(sums)
+        self.progress.sums = []
+
+    # -- checkpoints ---------------------------------------------------------------------------------------------------
+
+    def save(self, folder: Path, is_best: bool = False) -> None:
+        """Write the last checkpoint, and the best if it is; every rank must call it."""
+        state = self.state()
+        if self.runtime.is_main:
+            checkpoint.save(folder, state, is_best)
+        self.runtime.barrier()
+
+    def state(self) -> dict:
+        """The content of a checkpoint; every rank must call it, as each adds its own generators and sums."""
+        state = {
+            "epoch": self.epoch, "best_loss": self.best_loss, "best_epoch": self.best_epoch, "best_by": self.best_by,
+            "best_among": self.best_among, "bad_checks": self.bad_checks,
+            "state_dict": checkpoint.published_names(self.model.state_dict(), self.renames),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else None,
+            "objective": self.objective.state_dict(),
+            "model": self.settings.get("model"),
+            "settings": self.settings,
+        }
+        sums = [] if self.model.fds is None else self.model.fds.observed()
+        ranks = self.runtime.gather({"random": self.progress.random, "sums": [sums] if sums else []})
+        if self.progress.step or any(rank["sums"] for rank in ranks):  # sums also between two epochs within one pass
+            state["within"] = {"step": self.progress.step, "total": self.progress.total, "ranks": ranks}
+        return state
+
+    def resume(self, content: dict, path: Path) -> None:
+        """Go on where a checkpoint stands; the model's state is loaded apart, and the optimizer's options stay as they are.
+
+        Raises ValueError for a file that holds no training, or that of another optimizer.
+        """
+        try:
+            self._resume_optimizer(content, path)
+            for name, kind in _NUMBERS.items():
+                if name in content:
+                    setattr(self, name, kind(content[name]))
+            if self.scaler is not None and content.get("scaler"):
+                self.scaler.load_state_dict(content["scaler"])
+            if content.get("objective"):
+                self.objective.load_state_dict(content["objective"])
+            elif content.get("criterion"):  # as files were before there were terms in them
+                self.objective.load_state_dict({f"criterion.{name}": value for name, value in content["criterion"].items()})
+            if content.get("within"):
+                self._resume_within(content["within"])
+        except _OtherOptimizer:
+            raise
+        # errors that a foreign file raises
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+            raise ValueError(
+                f"--resume: {path} holds no training to go on with ({error}); use it with --evaluate or --pretrained"
+            ) from None
+        step = f" and {self.progress.step} steps" if self.progress.step else ""
+        logger.info("resumed from %s after %d epochs%s", path, self.epoch, step)
+
+    def _resume_optimizer(self, content: dict, path: Path) -> None:
+        own, saved = self.optimizer.param_groups, content["optimizer"]["param_groups"]
+        now = type(self.optimizer).__name__.lower()
+        # files of the first release hold no flags, but each kind's options tell it from the other
+        before = (content.get("settings") or {}).get("optimizer") or ("adam" if "betas" in saved[0] else "sgd")
+        if before != now:
+            raise _OtherOptimizer(
+                f"--optimizer: {path} was trained with {before}, found {now}; pass --optimizer {before} to go on, "
+                "or begin anew from its encoder with --pretrained"
+            )
+        # loading would put the file's options in the place of the flags'; the rate of each epoch is set by the loop
+        options = [{name: value for name, value in group.items() if name not in ("params", "lr")} for group in own]
+        self.optimizer.load_state_dict(content["optimizer"])
+        for group, option in zip(self.optimizer.param_groups, options):
+            group.update(option)
+
+    def _resume_within(self, within: dict) -> None:
+        ranks, rank, world = within["ranks"], self.runtime.rank, self.runtime.world
+        sums = [part for other in ranks[rank::world] for part in other["sums"]]
+        self.progress = EpochProgress(int(within["step"]), float(within["total"]), None, sums)
+        if len(ranks) == world:
+            self.progress.random = ranks[rank]["random"]
+            if self.progress.random is not None:
+                set_random_state(self.progress.random)  # tried now, so that a bad state fails before training
         else:
             logger.warning(
                 "--resume: the epoch was begun by %d processes and now there are %d: what its other steps draw at random "
-                "will differ", len(ranks), here.world,
+                "will differ", len(ranks), world,
             )
+
+    def load_tested(self, folder: Path, plan: Plan) -> None:
+        """Load the checkpoint that is tested: the best one, or the last where the plan keeps that."""
+        path = folder / (checkpoint.BEST if plan.keep == "best" else checkpoint.LAST)
+        checkpoint.load_model(self.model, checkpoint.load(path), renames=self.renames, path=path)
+        if plan.keep == "best":
+            logger.info("testing the best checkpoint, of epoch %d (%s %.4g)", self.best_epoch + 1, self.best_by, self.best_loss)
+
+
+_NUMBERS = {"epoch": int, "best_loss": float, "best_epoch": int, "best_by": str, "best_among": int, "bad_checks": int}
+
+
+def prepare(model: Regressor, objective: Objective, plan: Plan, runtime: Runtime | None = None) -> Training:
+    """A training before its first step: everything on the device, an optimizer over what learns, the model wrapped.
+
+    The order matters: the encoder is loaded, then frozen for re-training, then the optimizer takes what is left to learn.
+    """
+    runtime = runtime or Runtime()
+    model.to(runtime.device)
+    objective.to(runtime.device)
+    if runtime.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if plan.retrain_fc:
+        model.freeze_encoder()
+    groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad]}]
+    groups += objective.parameter_groups()
+    optimizer = plan.make_optimizer(groups)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    scaler = torch.amp.GradScaler(runtime.device.type) if runtime.amp is torch.float16 else None
+    return Training(model, runtime.wrap(model), optimizer, scaler, objective, runtime, rates, epoch=plan.start_epoch)
+
+
+def begin(
+    model: Regressor,
+    objective: Objective,
+    plan: Plan,
+    runtime: Runtime,
+    folder: Path,
+    *,
+    renames: checkpoint.Renames,
+    settings: dict[str, Any],
+    chosen_by: tuple[str, int],
+) -> Training:
+    """The training that a plan describes: anew, from the encoder of `pretrained`, or where a checkpoint of `resume` stands.
+
+    `chosen_by` are the split and metric that choose the best checkpoint, and the number of samples of that split.
+    """
+    if plan.pretrained:
+        content = checkpoint.load(plan.pretrained, "--pretrained")
+        checkpoint.load_model(model, content, renames=renames, path=plan.pretrained, flag="--pretrained", encoder_only=True)
+        logger.info("encoder loaded from %s; the head starts anew", plan.pretrained)
+    training = prepare(model, objective, plan, runtime)
+    training.renames, training.settings = renames, settings
+    training.origin = path = resume_path(plan, folder)
+    if path is not None:
+        content = checkpoint.load(path)
+        checkpoint.load_model(model, content, renames=renames, path=path)
+        if plan.evaluate:
+            training.best_epoch = int(content.get("best_epoch", content.get("epoch", -1)))
+            return training
+        training.resume(content, path)
+        if training.epoch >= plan.epochs and not (path.parent / checkpoint.BEST).is_file():
+            raise ValueError(
+                f"--resume: {path} has no epoch left to train and no {checkpoint.BEST} beside it to test; "
+                "allow more epochs, or pass --evaluate"
+            )
+        warn_of_changes(content.get("settings") or {}, settings)
+    if training.epoch < plan.epochs or not training.best_by:
+        training.choose_by(*chosen_by)
+    return training
 
 
 # -- the folder --------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def claimed(folder: Path, settings: dict, runtime: Runtime, *, overwrite: bool) -> Iterator[None]:
-    """Make the run's folder and hold it for this run alone; start its log, and keep the flags in args.json.
+def locked_folder(folder: Path, settings: dict, runtime: Runtime, *, overwrite: bool) -> Iterator[None]:
+    """Make the run's folder and hold it for this run alone; start its log, and keep the settings in args.json.
 
     Raises ValueError where another process trains in it.
     """
@@ -163,20 +291,20 @@ def claimed(folder: Path, settings: dict, runtime: Runtime, *, overwrite: bool) 
         if runtime.is_main:
             folder.mkdir(parents=True, exist_ok=True)
             lock = folder / ".lock"
-            held.enter_context(_alone(lock))
+            held.enter_context(_file_lock(lock))
             for path in folder.iterdir() if overwrite else ():
                 if path != lock:
                     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
             for left in folder.glob("*.part"):  # by a process that was killed while writing
                 left.unlink()
             log_to(folder)
-            checkpoint.write(folder / "args.json", json.dumps(settings, indent=1) + "\n")
+            write(folder / "args.json", json.dumps(settings, indent=1) + "\n")
         runtime.barrier()
         yield
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def _file_lock(path: Path) -> Iterator[None]:
     with open(path, "ab") as file:
         try:
             import fcntl
@@ -189,18 +317,19 @@ def _alone(path: Path) -> Iterator[None]:
             if error.errno in (errno.EACCES, errno.EAGAIN):
                 raise ValueError(
                     f"{path.parent}: another process is training in it; wait for it, or name another by --store_name"
-                ) from None  # any other number: a network disk without locks
+                ) from None
+            # any other errno: a network disk without locks, and training goes on unlocked
         yield
 
 
-def resume_path(resume: str | None, folder: Path, *, evaluate: bool) -> Path | None:
-    """--resume PATH, or with a bare --resume the run's own checkpoint: its best to evaluate, its last to go on from."""
-    if resume is None:
+def resume_path(plan: Plan, folder: Path) -> Path | None:
+    """The plan's `resume`, or for "" the run's own checkpoint: its best to evaluate, its last to go on from."""
+    if plan.resume is None:
         return None
-    if resume:
-        return Path(resume)
-    own = folder / (checkpoint.BEST if evaluate else checkpoint.LAST)
-    if not own.is_file() and not evaluate:
+    if plan.resume:
+        return Path(plan.resume)
+    own = folder / (checkpoint.BEST if plan.evaluate else checkpoint.LAST)
+    if not own.is_file() and not plan.evaluate:
         logger.info(
             "--resume: no checkpoint in %s yet, so training starts from the beginning; to go on from another folder's, as "
             "after a change of flags that are in its name, pass --resume PATH", folder,
@@ -209,34 +338,13 @@ def resume_path(resume: str | None, folder: Path, *, evaluate: bool) -> Path | N
     return own
 
 
-def bring_best(training: Training, path: Path, folder: Path) -> None:
+def copy_best_checkpoint(training: Training, folder: Path) -> None:
     """When training goes on in another folder, the best checkpoint so far comes along, or the search for it starts anew."""
-    if path.parent.resolve() == folder.resolve():
+    if training.origin is None or training.origin.parent.resolve() == folder.resolve():
         return
-    best = path.parent / checkpoint.BEST
+    best = training.origin.parent / checkpoint.BEST
     if not best.is_file() or math.isinf(training.best_loss):  # or one that was chosen otherwise
         training.best_loss, training.best_epoch, training.bad_checks = math.inf, -1, 0
     elif training.runtime.is_main:
-        checkpoint.write(folder / checkpoint.BEST, best.read_bytes())
+        write(folder / checkpoint.BEST, best.read_bytes())
     training.runtime.barrier()  # where no epoch is left to train, every rank reads it next
-
-
-# -- the flags ---------------------------------------------------------------------------------------------------------
-
-
-def settings_of(args) -> dict[str, Any]:
-    """The flags as plain values, to be kept in the checkpoint."""
-    return {name: value if isinstance(value, (int, float, str, list, type(None))) else str(value)
-            for name, value in vars(args).items()}
-
-
-_FREE_TO_CHANGE = {"epochs", "epoch", "max_vals", "patience", "resume", "overwrite", "evaluate", "pretrained", "predictions",
-                   "store_root", "store_name", "suffix", "data_dir", "workers", "print_freq", "device", "cuda",
-                   "steps"}  # a benchmark that has it sets it from a flag of another name, and that one is compared
-
-
-def warn_of_changes(before: dict, now: dict) -> None:
-    """Say which flags differ from those the checkpoint was trained with, where that changes what is learnt."""
-    for name in sorted(before.keys() & now.keys() - _FREE_TO_CHANGE):
-        if before[name] != now[name]:
-            logger.warning("--resume: --%s was %s and is now %s", name, before[name], now[name])

@@ -7,21 +7,17 @@ from __future__ import annotations
 
 import torch
 from fds import FDS
+from nyu_transform import output_size
 from torch import Tensor, nn
 
 from imbalanced_regression import Regressor
 from imbalanced_regression.images import RESNETS, imagenet_weights
 
-from .modules import MFF, D, E, Refinement, Size
+from .modules import MFF, D, E, Refinement
 
 # published key prefix -> ours; the files of DataParallel models, as published, and bare ones
 _PARTS = (("R.FDS.", "fds."), ("R.conv2.", "head."), ("R.", "neck."), ("", "encoder."))
 RENAMES = (*((f"module.{published}", ours) for published, ours in _PARTS), *_PARTS)
-
-
-def output_size(height: int, width: int) -> Size:
-    """(H, W) of the depth map of an image: twice that of ResNet's first block; 114 x 152 for 228 x 304."""
-    return 2 * -(-height // 4), 2 * -(-width // 4)
 
 
 class DepthEncoder(nn.Module):

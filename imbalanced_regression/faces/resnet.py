@@ -1,0 +1,52 @@
+"""torchvision's ResNets as encoders of faces, with the key names of published checkpoints."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..images import RESNETS, imagenet_weights
+
+# published key prefix -> ours; the files of DataParallel models, as published, and bare ones
+RENAMES = (
+    ("module.linear.", "head."),
+    ("module.FDS.", "fds."),
+    ("module.", "encoder."),
+    ("linear.", "head."),
+    ("FDS.", "fds."),
+    ("", "encoder."),
+)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 -1..1, i.e. mean and standard deviation 0.5; float images pass unchanged."""
+    return images.float() / 127.5 - 1 if images.dtype == torch.uint8 else images
+
+
+class ResNetEncoder(nn.Module):
+    """torchvision's ResNet without its classifier: images (B, 3, H, W), uint8 or normalised floats -> features (B, D).
+
+    Modules keep torchvision's names, so published checkpoints load. D = `feature_dim`: 512 for resnet18 and 34, else
+    2048. The average pool takes any image size; at 224 it is the published 7x7 pool. From scratch the weights are
+    torchvision's fan-out Kaiming draw, as published; `imagenet=True` starts from torchvision's ImageNet weights (the
+    input stays normalised with 0.5).
+    """
+
+    def __init__(self, model: str = "resnet50", *, imagenet: bool = False):
+        super().__init__()
+        if model not in RESNETS:
+            raise ValueError(f"--model is {model!r}, not one of {', '.join(RESNETS)}")
+        import torchvision.models
+
+        net = torchvision.models.get_model(model, weights=None)
+        if imagenet:
+            net.load_state_dict(imagenet_weights(model))
+        self.feature_dim = RESNETS[model]
+        self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
+        self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4
+        self.avgpool = net.avgpool
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(normalize(images)))))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.avgpool(x).flatten(1)

@@ -1,0 +1,320 @@
+"""The flags that every benchmark has, and the only place where parsed flags become a plan, a run's name and its parts.
+
+The one idea: a benchmark hands over its own defaults by name, `flags.add(parser, DEFAULTS)`, and nothing below this file knows
+that flags exist. Nothing heavy is imported before they are parsed, so `train.py --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import choices
+from .cli import ArgumentParser, check_above_0, check_least, check_shares
+from .training.plan import Plan, plain
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .methods.fds import FDS
+    from .training.model import Regressor
+    from .training.objective import Objective
+    from .training.runtime import Runtime
+
+
+def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
+    """The flags of training, methods and files, with the defaults that are the benchmark's own.
+
+    Raises ValueError for a default of a flag that does not exist.
+    """
+    group = parser.add_argument_group("imbalanced regression")
+    group.add_argument("--reweight", choices=tuple(choices.REWEIGHTS), default="none", help="weigh samples by label density")
+    group.add_argument("--lds", action="store_true", help="label distribution smoothing of that density")
+    group.add_argument("--fds", action="store_true", help="feature distribution smoothing")
+    group.add_argument("--loss", choices=tuple(choices.LOSSES), default="l1", help="the training loss")
+    group.add_argument("--terms", nargs="*", choices=tuple(choices.TERMS), default=[], help="what is added to the loss")
+    group.add_argument("--head", choices=tuple(choices.HEADS), default="linear", help="what predicts from the features")
+    group.add_argument("--pretrain", choices=tuple(choices.PRETRAINS), default="none",
+                       help="train the encoder alone; the run's last checkpoint goes to --pretrained --retrain_fc")
+    group.add_argument("--resample", choices=tuple(choices.RESAMPLES), default="none", help="how training samples are drawn")
+    group.add_argument("--ascent", type=float, default=0.0, metavar="RHO",
+                       help="step up by so much before each step down, to where the loss is flat (BSAM)")
+    group.add_argument("--views", type=int, default=None, help="views of each sample in a batch; default: as methods need")
+    group.add_argument("--retrain_fc", action="store_true", help="RRT: re-train the head on a frozen encoder (--pretrained)")
+    _add_knobs(parser)
+
+    group = parser.add_argument_group("training")
+    group.add_argument("--lr", type=float, default=1e-3, help="learning rate")
+    group.add_argument("--batch_size", type=int, default=64, help="samples per step, over all GPUs and processes")
+    group.add_argument("--seed", type=int, default=0, help="seed of everything drawn at random")
+    group.add_argument("--workers", type=int, default=4, help="processes that load data, for each training process")
+    group.add_argument("--device", default=None, help="cpu, cuda, cuda:1 or mps; default: all visible GPUs, else the CPU")
+    group.add_argument("--amp", choices=("none", "bf16", "fp16"), default="none", help="mixed precision")
+    group.add_argument("--compile", action="store_true", help="compile the model (torch.compile)")
+    group.add_argument("--channels_last", action="store_true", help="images in channels-last order")
+
+    group = parser.add_argument_group("files")
+    group.add_argument("--data_dir", default="./data", help="where the data lies")
+    group.add_argument("--store_root", default="checkpoint", help="where the folders of runs are made")
+    group.add_argument("--store_name", default="", help="put into the name of the run's folder")
+    group.add_argument(
+        "--resume", nargs="?", const="", default=None, metavar="CKPT",
+        help="go on from a checkpoint; without a path from the run's own last one, or from the start if it has none",
+    )
+    group.add_argument("--evaluate", action="store_true", help="only measure the checkpoint given by --resume")
+    group.add_argument("--predictions", default="", metavar="CSV", help="--evaluate: write the test predictions to this file")
+    group.add_argument("--pretrained", default="", metavar="CKPT", help="start from the encoder of a checkpoint")
+    group.add_argument("--overwrite", action="store_true", help="delete the run's folder if it exists")
+    group.add_argument("--print_freq", type=int, default=10, help="steps between lines of the log")
+    # some benchmarks alone have flags for these
+    parser.set_defaults(steps=None, patience=None, max_grad_norm=None, schedule=[], weight_decay=0.0, momentum=0.9,
+                        optimizer="adam", model="")
+    known = {action.dest for action in parser._actions} | parser._defaults.keys()
+    if unknown := sorted(set(defaults) - known):
+        raise ValueError(f"defaults: expected the names of flags, found {unknown[0]!r}")
+    parser.set_defaults(**defaults)
+
+
+def _add_knobs(parser: ArgumentParser) -> None:
+    """A group of flags for each method, or family of methods, that has knobs."""
+    groups: dict[tuple, Any] = {}
+    for name, (default, told, *rest) in choices.KNOBS.items():
+        owners = tuple(choices.owners(name))
+        if owners not in groups:
+            builder = next(slot[owners[0]] for slot in choices.SLOTS.values() if owners[0] in slot)
+            groups[owners] = parser.add_argument_group(" and ".join(owners), choices.says(builder))
+        flag = f"--{choices.PUBLISHED.get(name, name)}"
+        if default is False:
+            groups[owners].add_argument(flag, action="store_true", help=told)
+        else:
+            groups[owners].add_argument(flag, type=type(default), default=default, help=told, choices=rest[0] if rest else None)
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def plan(args: Namespace) -> Plan:
+    """The plan that the flags describe.
+
+    Raises ValueError for flags that do not go together or are out of range, with the way out.
+    """
+    from .methods.windows import get_lds_kernel_window
+
+    if args.lds and args.reweight not in ("sqrt_inv", "inverse") and args.loss != "bni":
+        raise ValueError(
+            f"--lds: smooths the weights of --reweight, found {args.reweight!r}; add --reweight sqrt_inv or inverse"
+        )
+    for name in ("lds", "fds"):
+        window = {part: getattr(args, f"{name}_{part}") for part in ("kernel", "ks", "sigma")}
+        try:
+            get_lds_kernel_window(**window)
+        except ValueError as error:
+            raise ValueError(f"--{name}_{error}") from None
+    check_least(args, start_update=0, start_smooth=0)
+    if not 0 <= args.bucket_start < args.bucket_num:
+        raise ValueError(f"--bucket_start: expected 0 to --bucket_num - 1 = {args.bucket_num - 1}, found {args.bucket_start}")
+    check_shares(args, "fds_mmt")
+    check_above_0(args, "focal_beta", "huber_beta")
+    if args.predictions and not args.evaluate:
+        raise ValueError("--predictions: goes with --evaluate; a run that trains writes predictions.csv into its folder")
+    if args.predictions and not Path(args.predictions).parent.is_dir():
+        raise ValueError(f"--predictions: there is no folder {Path(args.predictions).parent}; make it first")
+    _check_methods(args)
+    needed = 2 if {*args.terms, args.pretrain} & set(choices.TWO_VIEWS) else 1
+    args.views = needed if args.views is None else args.views
+    args.keep = "best" if args.pretrain == "none" else "last"
+    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(Plan) if hasattr(args, field.name)}
+    try:
+        return Plan(**values)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
+
+
+def _check_methods(args: Namespace) -> None:
+    """Raise ValueError for methods that make no sense together."""
+    if args.pretrain != "none":
+        others = {"terms": args.terms, "retrain_fc": args.retrain_fc, "fds": args.fds, "head": args.head != "linear"}
+        for name in (name for name, found in others.items() if found):
+            raise ValueError(f"--pretrain {args.pretrain}: trains the encoder alone; leave out --{name}, and add it to the run "
+                             "after, with --pretrained")
+    if args.head == "uvote" and args.reweight != "none":
+        raise ValueError(f"--head uvote: weighs each head by itself, found --reweight {args.reweight}; pass --reweight none")
+    doubled = sorted({name for name in args.terms if args.terms.count(name) > 1})
+    if doubled:
+        raise ValueError(f"--terms: {doubled[0]} is named twice; its strength is --{doubled[0]}_strength")
+    if args.loss in choices.BALANCES_ITSELF and args.reweight != "none":
+        raise ValueError(
+            f"--loss {args.loss}: balances the labels itself, found --reweight {args.reweight}; pass --reweight none, "
+            "or another --loss"
+        )
+
+
+# -- names -------------------------------------------------------------------------------------------------------------
+
+
+def run_name(args: Namespace, dataset: str, model: str, *, default_seed: int = 0) -> str:
+    """The published name of a run: data set, model, the methods with their settings, optimizer, loss, rate and batch.
+
+    A seed other than the default comes last, so that runs of several seeds lie beside one another.
+    """
+    parts = [dataset, model]
+    if args.store_name:
+        parts.append(args.store_name)
+    if args.lds:
+        parts.append(_window_name("lds", args.lds_kernel, args.lds_ks, args.lds_sigma))
+    elif args.reweight != "none":
+        parts.append(_method_name(args, args.reweight))
+    if args.fds:
+        window = _window_name("fds", args.fds_kernel, args.fds_ks, args.fds_sigma)
+        parts.append(f"{window}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}")
+    if args.resample != "none":
+        parts.append(_method_name(args, args.resample))
+    if args.pretrain != "none":
+        parts.append("pretrain")
+    if args.head != "linear":
+        parts.append(_method_name(args, args.head))
+    parts += [_method_name(args, name) for name in args.terms]
+    if args.ascent:
+        parts.append(f"ascent_{args.ascent:g}")
+    if args.views > 1 and not {*args.terms, args.pretrain} & set(choices.TWO_VIEWS):
+        parts.append(f"views_{args.views}")
+    if args.retrain_fc:
+        parts.append("retrain_fc")
+    named = args.loss if args.pretrain == "none" else args.pretrain
+    loss = named if named in choices.PUBLISHED_LOSSES else _method_name(args, named)
+    parts += [args.optimizer, loss, f"{args.lr:g}", str(args.batch_size)]
+    if args.seed != default_seed:
+        parts.append(f"seed{args.seed}")
+    return "_".join(parts)
+
+
+def _method_name(args: Namespace, method: str) -> str:
+    """A method and the values of its knobs, as in "ranksim_100_2"; a switch shows by its name, and only when on."""
+    parts = [method]
+    for knob in choices.KNOBS:
+        if method in choices.owners(knob):
+            value = getattr(args, choices.PUBLISHED.get(knob, knob))
+            if isinstance(value, bool):
+                parts += [knob.rsplit("_", 1)[-1]] if value else []
+            else:
+                parts.append(f"{value:g}" if isinstance(value, (int, float)) else str(value))
+    return "_".join(parts)
+
+
+def _window_name(method: str, kernel: str, ks: int, sigma: float) -> str:
+    return f"{method}_{kernel[:3]}_{ks}" + (f"_{sigma:g}" if kernel in ("gaussian", "laplace") else "")
+
+
+def run_folder(args: Namespace, name: str, runtime: Runtime) -> Path:
+    """The run's folder under --store_root. It is made, or cleared for --overwrite, only once training can begin.
+
+    Raises ValueError where the folder exists and no flag says what to do with it.
+    """
+    folder = Path(args.store_root) / name
+    if (length := len(os.fsencode(name))) > 255:
+        raise ValueError(
+            f"--store_name: the run's folder would have a name of {length} bytes, above the 255 that systems allow; pass a "
+            f"shorter one ({name[:40]}...)"
+        )
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"--store_name, --store_root: {os.fsencode(folder)!r} holds letters that this locale lacks; set PYTHONUTF8=1, or "
+            "pass plain ones"
+        ) from None
+    if runtime.is_main and folder.exists() and args.resume is None and not args.overwrite:
+        raise ValueError(f"{folder} exists; --resume goes on with it, --overwrite replaces it, --store_name names another")
+    return folder
+
+
+# -- what the flags build ----------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def started(
+    args: Namespace, dataset: str, model: str, *, suffix: str = "", default_seed: int = 0
+) -> Iterator[tuple[Runtime, Path]]:
+    """Join the other processes and start the log; gives the ranks and the run's folder, and leaves them."""
+    from .training import runtime
+    from .training.log import start_log
+
+    ranks = runtime.start(args.device, args.amp, compile=args.compile, channels_last=args.channels_last)
+    start_log(ranks)
+    name = run_name(args, dataset, model, default_seed=default_seed)
+    folder = run_folder(args, f"{name}_{suffix}" if suffix else name, ranks)
+    yield ranks, folder
+    runtime.stop()
+
+
+def settings(args: Namespace) -> dict[str, Any]:
+    """All flags as plain values, to be kept beside the run."""
+    return plain(vars(args))
+
+
+def lds(args: Namespace) -> dict[str, Any]:
+    """The flags as arguments of `lds.label_density`."""
+    return {"kernel": args.lds_kernel, "ks": args.lds_ks, "sigma": args.lds_sigma}
+
+
+def sample_weights(args: Namespace, labels: choices.Labels, published: Callable) -> np.ndarray:
+    """The weights of the training samples: (N,), or (N, heads) for a head that asks for them.
+
+    `published` is the benchmark's own `sample_weights`, which LDS belongs to.
+    """
+    if args.head == "uvote" and labels.values is not None:
+        from .methods.uvote import uvote_weights
+
+        return uvote_weights(labels.values, labels.bins, args.uvote_heads)
+    if args.reweight in ("none", "sqrt_inv", "inverse"):
+        return published(labels.values, args.reweight, args.lds, args.lds_kernel, args.lds_ks, args.lds_sigma)
+    return choices.REWEIGHTS[args.reweight](vars(args), labels)
+
+
+def fds(args: Namespace) -> dict[str, Any]:
+    """The flags as arguments of a benchmark's `FDS`, after the width of the features."""
+    return {
+        "bucket_num": args.bucket_num, "bucket_start": args.bucket_start, "start_update": args.start_update,
+        "start_smooth": args.start_smooth, "kernel": args.fds_kernel, "ks": args.fds_ks, "sigma": args.fds_sigma,
+        "momentum": args.fds_mmt,
+    }
+
+
+def build_fds(args: Namespace, make: Callable[..., FDS], feature_dim: int) -> FDS | None:
+    """The benchmark's FDS as the flags describe it, or None without --fds."""
+    if not args.fds:
+        return None
+    try:
+        return make(feature_dim, **fds(args))
+    except ValueError as error:
+        raise ValueError(f"--fds_{error}") from None
+
+
+def set_head(args: Namespace, model: Regressor, labels: choices.Labels) -> None:
+    """Give the model the head that the flags name, in the place of the benchmark's own layer."""
+    if args.head != "linear":
+        if labels.dense:
+            raise ValueError(f"--head {args.head}: predicts one label from one vector, not a map of pixels; pass --head linear")
+        try:
+            model.head = choices.HEADS[args.head](vars(args), labels, model.encoder.feature_dim)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ValueError(f"--head {args.head}: {error}") from None
+
+
+def objective(args: Namespace, model: Regressor, labels: choices.Labels, *, unit: float = 1.0) -> Objective:
+    """The loss and the terms that the flags name; `unit` is that of the benchmark's published losses."""
+    width = model.encoder.feature_dim
+    try:
+        return choices.make_objective(vars(args), labels, width, unit=unit, head=model.head)  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"--loss {args.loss}, --terms {' '.join(args.terms)}: {error}") from None
+
+
+def select(args: Namespace) -> str:
+    """The validation metric that chooses the best checkpoint: the squared error for that loss, else the absolute one."""
+    return "mse" if args.loss == "mse" else "l1"
