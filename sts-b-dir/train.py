@@ -93,9 +93,12 @@ def main() -> None:
     embeddings = tasks.make_embeddings(
         vocabulary, args.d_word, glove_file=args.word_embs_file if args.glove else None, seed=args.seed
     )
+    # all that decides which words there are, and in which order
+    as_published = (args.max_seq_len, args.max_word_v_size, args.lowercase) == (40, 30_000, 0)
     encoder = PairEncoder(
         embeddings, train_words=bool(args.train_words) or not args.glove, d_hid=args.d_hid, layers=args.n_layers_enc,
         highway_layers=args.n_layers_highway, dropout=args.dropout, dropout_embs=args.dropout_embs,
+        words=tasks.words_of(vocabulary), published_order=as_published and tasks.is_published(data),
     )
     model = Regressor(encoder, make_head(encoder.feature_dim), cli.build_fds(args, FDS, encoder.feature_dim))
 

@@ -68,6 +68,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "criterion": self.criterion.state_dict() if learns else None,  # type: ignore[attr-defined]
+            **getattr(self.model.encoder, "kept_with", dict)(),
             **more,
         }
         if self.within.step:
