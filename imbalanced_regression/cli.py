@@ -146,6 +146,7 @@ def _nobody_reads() -> bool:
 
 KERNELS = ("gaussian", "triang", "laplace")
 REWEIGHTS = ("none", "sqrt_inv", "inverse")
+FDS_KINDS = ("own", "released")
 LOSSES = ("mse", "l1", "focal_l1", "focal_mse", "huber")
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")  # all: the keys of the library's tables, without torch
 
@@ -188,6 +189,8 @@ def add_training_flags(
         help="FDS: statistics from a pass over the training set after each epoch, as published, or without that from the "
              "epoch's own forward passes",
     )
+    group.add_argument("--fds_kind", choices=FDS_KINDS, default="own",
+                       help="FDS: ours, or the first release's with the feedback of its statistics")
     group.add_argument("--retrain_fc", action="store_true", help="RRT: re-train the head on a frozen encoder (--pretrained)")
 
     group = parser.add_argument_group("training")
@@ -230,6 +233,9 @@ def check_training_flags(args) -> None:
             get_lds_kernel_window(**window)
         except ValueError as error:
             raise ValueError(f"--{name}_{error}") from None
+    if args.fds and args.fds_kind == "released" and args.fds_stats != "second_pass":
+        raise ValueError(f"--fds_stats: --fds_kind released takes its statistics from a second pass, found {args.fds_stats}; "
+                         "add --fds_stats second_pass")
     if args.retrain_fc and not args.pretrained:
         raise ValueError("--retrain_fc: re-trains the head of a trained model; pass it by --pretrained CKPT")
     if args.retrain_fc and args.reweight == "none":
@@ -264,7 +270,7 @@ def run_name(args, dataset: str, model: str, *, optimizer: str, default_seed: in
         parts.append(args.reweight)
     if args.fds:
         window = _window_name("fds", args.fds_kernel, args.fds_ks, args.fds_sigma)
-        parts.append(f"{window}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}")
+        parts.append(f"{window}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}" + ("" if args.fds_kind == "own" else f"_{args.fds_kind}"))
     if args.retrain_fc:
         parts.append("retrain_fc")
     parts += [optimizer, args.loss, f"{args.lr:g}", str(args.batch_size)]
@@ -308,7 +314,7 @@ def fds_settings(args) -> dict:
     return {
         "bucket_num": args.bucket_num, "bucket_start": args.bucket_start, "start_update": args.start_update,
         "start_smooth": args.start_smooth, "kernel": args.fds_kernel, "ks": args.fds_ks, "sigma": args.fds_sigma,
-        "momentum": args.fds_mmt,
+        "momentum": args.fds_mmt, "kind": args.fds_kind,
     }
 
 
