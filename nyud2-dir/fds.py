@@ -28,10 +28,8 @@ class FDS(fds.FDS):
 
         The first release counts them in bin `bucket_start`, and so does its kind.
         """
-        if self.observes_smoothed:
-            return super().observe(features, labels)
         known = labels > 0
-        if features.dim() == 4 and not known.all():
+        if features.dim() == 4 and not self.observes_smoothed and not known.all():
             features, labels = features.movedim(1, -1)[known.reshape(len(features), *features.shape[2:])], labels[known]
         if labels.numel():
             super().observe(features, labels)
