@@ -490,7 +490,8 @@ def _train(settings: DeepRegressor, criterion, terms, train, val) -> tuple[int, 
     groups: list[dict] = [{"params": list(model.parameters())}]
     for part in (criterion, *(term for _, term in terms)):
         if isinstance(part, nn.Module):
-            own = part.parameter_groups() if hasattr(part, "parameter_groups") else [{"params": list(part.parameters())}]
+            find = getattr(part, "parameter_groups", None)
+            own = [{"params": list(part.parameters())}] if find is None else find()
             groups += [group for group in own if any(p.requires_grad for p in group["params"])]
     optimizer = torch.optim.Adam(groups, lr=settings.lr, weight_decay=settings.weight_decay)
     size = min(settings.batch_size, len(x))
