@@ -17,8 +17,8 @@ from torch.utils.data import Dataset
 from utils import TABLES, UciTable
 
 from imbalanced_regression.methods import resampling
+from imbalanced_regression.tools import protocols
 
-SPLITS = ("train", "val", "test")
 RESAMPLES = {
     "smoter": resampling.smoter, "smogn": resampling.smogn, "over": resampling.random_oversample,
     "under": resampling.random_undersample,
@@ -92,10 +92,10 @@ def _cells(path: Path) -> list[list]:
 
             frame = pd.read_excel(path, header=None)
         except ImportError as error:
-            raise ValueError(f"{path}: reading it needs {error.name}: pip install pandas openpyxl xlrd; or save it as csv") from None
+            raise ValueError(f"{path}: needs {error.name}: pip install pandas openpyxl xlrd, or save it as csv") from None
         except Exception as error:  # a damaged workbook makes its readers raise nearly anything
             raise ValueError(f"{path}: no spreadsheet ({error})") from None
-        return [row for row in frame.dropna(how="all").to_numpy(dtype=object).tolist()]
+        return frame.dropna(how="all").to_numpy(dtype=object).tolist()
     try:
         lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
@@ -127,26 +127,9 @@ def content_sha256(path: Path) -> str:
 # -- the split ---------------------------------------------------------------------------------------------------------
 
 
-def split_rows(labels: np.ndarray, table: UciTable, seed: int = 0) -> np.ndarray:
-    """(N,) of "train", "val" or "test": of each bin k = min(count // 3, cap) rows go to val, k to test, the rest trains."""
-    index = table.bins.index(labels)
-    # by bin, and within it at random: the place within its bin decides where a row goes
-    order = np.lexsort((np.random.default_rng(seed).random(len(labels)), index))
-    counts = np.bincount(index, minlength=table.bins.count)
-    place = np.empty(len(labels), dtype=np.int64)
-    place[order] = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
-    share = np.minimum(counts // 3, table.cap)[index]
-    return np.where(place < share, "val", np.where(place < 2 * share, "test", "train"))
-
-
-def read_split(path: str | Path, labels: np.ndarray) -> np.ndarray:
-    """An explicit split, csv of index,label,split as `python -m imbalanced_regression protocols` writes it.
-
-    Rows it does not name, or names with an empty split, are in none. Raises ValueError naming the line for a bad one.
-    """
-    from imbalanced_regression.tools.protocols import read_split_file
-
-    return read_split_file(path, labels, flag="--split")
+def split_rows(labels: np.ndarray, table: UciTable, seed: int = 0) -> dict[str, np.ndarray]:
+    """Rows of train, val and test: of each bin k = min(count // 3, cap) go to test, k to val, the rest trains."""
+    return protocols.make_split(labels, protocols.Shape(), table.bins, cap=table.cap, seed=seed)
 
 
 def read_splits(
@@ -162,24 +145,20 @@ def read_splits(
         ValueError: no such table, a bad split file, a split without rows, no rare labels to resample for.
     """
     numbers, categories, labels = read_table(name, data_dir)
-    chosen = split_rows(labels, TABLES[name], seed) if split is None else read_split(split, labels)
-    for part in SPLITS:
-        if not (chosen == part).any():
-            raise ValueError(f"--split: {split}: no row in {part}")
-    train = chosen == "train"
-    mean, scale = numbers[train].mean(axis=0), numbers[train].std(axis=0)
+    rows = split_rows(labels, TABLES[name], seed) if split is None else protocols.read_split_file(split, labels)
+    mean, scale = numbers[rows["train"]].mean(axis=0), numbers[rows["train"]].std(axis=0)
     numbers = (numbers - mean) / np.where(scale > 0, scale, 1)
     known = [np.unique(column) for column in categories]
     codes = [np.searchsorted(names, column) for names, column in zip(known, categories)]
     X = np.column_stack([numbers, *codes])
-    parts = {part: (X[chosen == part], labels[chosen == part]) for part in SPLITS}
+    parts = {part: (X[chosen], labels[chosen]) for part, chosen in rows.items()}
     if resample != "none":
         where = {} if resample in ("over", "under") else {"categorical": range(numbers.shape[1], X.shape[1])}
         try:
             parts["train"] = RESAMPLES[resample](*parts["train"], seed=resample_seed, **where)
         except ValueError as error:
             raise ValueError(f"--resample {resample}: {error}") from None
-    return {part: RowDataset(_one_hot(rows, known), values) for part, (rows, values) in parts.items()}
+    return {part: RowDataset(_one_hot(inputs, known), values) for part, (inputs, values) in parts.items()}
 
 
 def _one_hot(X: np.ndarray, known: list[np.ndarray]) -> np.ndarray:

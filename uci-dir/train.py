@@ -21,14 +21,14 @@ RESAMPLES = ("none", "smoter", "smogn", "over", "under")
 def parse_args():
     parser = cli.ArgumentParser(description=__doc__)
     cli.add_training_flags(
-        parser, loss="l1", lds_ks=5, lds_sigma=2, fds_ks=5, fds_sigma=2, bucket_num=None, bucket_start=0, lr=3e-3,
-        batch_size=64, workers=0, print_freq=100,
+        parser, loss="l1", lds_ks=5, lds_sigma=2, fds_ks=5, fds_sigma=2, bucket_num=None, bucket_start=0, lr=5e-3,
+        batch_size=128, workers=0, print_freq=100,
     )
     group = parser.add_argument_group("UCI-DIR")
     group.add_argument("--dataset", choices=DATASETS, default="concrete", help="the table")
     group.add_argument("--model", choices=MODELS, default="mlp", help="hidden layers 20-30-10, or 256-256-64")
-    group.add_argument("--epochs", type=int, default=120, help="passes over the training rows")
-    group.add_argument("--schedule", type=int, nargs="*", default=[80, 105], help="epochs at which the rate falls to a tenth")
+    group.add_argument("--epochs", type=int, default=80, help="passes over the training rows")
+    group.add_argument("--schedule", type=int, nargs="*", default=[50, 70], help="epochs at which the rate falls to a tenth")
     group.add_argument("--weight_decay", type=float, default=0.0, help="of the optimizer")
     group.add_argument("--resample", choices=RESAMPLES, default="none", help="of the training rows, before training")
     group.add_argument("--split", metavar="FILE", help="csv of index,label,split; default: the seeded balanced split")

@@ -29,6 +29,7 @@ class UciTable:
     many: int
     few: int
     mean: float  # of the label, to tell a wrong file
+    sha256: str = ""  # of a text file's lines, see datasets.content_sha256; spreadsheets are told by size and mean
     categories: tuple[int, ...] = ()
     numbered: bool = False  # the first column counts the rows
 
@@ -40,10 +41,12 @@ TABLES = {
     "airfoil": UciTable(
         ("airfoil_self_noise.dat", "airfoil.csv"), f"{_AT}/00291/airfoil_self_noise.dat", "sound pressure level (dB)",
         1503, 5, Bins.width(103, 141, 1), cap=10, many=40, few=15, mean=124.83594,
+        sha256="45f5a83126a60093708f642de4ebcd567509095d3471a49acd8abd0b2a1e3eed",
     ),
     "abalone": UciTable(
         ("abalone.data", "abalone.csv"), f"{_AT}/abalone/abalone.data", "rings", 4177, 8, Bins.width(0.5, 29.5, 1), cap=20,
         many=100, few=20, mean=9.93368, categories=(0,),
+        sha256="70b4672819ddbe452943c1145c7030b6a7315db0b53cd31b252ee5b0c1008770",
     ),
     "real_estate": UciTable(
         ("Real estate valuation data set.xlsx", "real_estate.csv"), f"{_AT}/00477/Real%20estate%20valuation%20data%20set.xlsx",
