@@ -4,6 +4,7 @@
     python -m imbalanced_regression compare RUN RUN ...                # the paper's table, and the gain per bin
     python -m imbalanced_regression features RUN                       # how alike the features of two bins are
     python -m imbalanced_regression sweep FOLDER --seeds 0-4           # methods x seeds of a benchmark, and the table
+    python -m imbalanced_regression protocols FILE --shape gap         # labels -> a split with gaps, peaks or one side
 
 Each prints text, and the first three draw a PNG (--out). Every command has its own --help with examples.
 """
@@ -14,6 +15,7 @@ import logging
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from .cli import ArgumentParser, check_least, guard
 
@@ -34,6 +36,7 @@ _COMPARE = f"""The paper's table from finished runs: methods x all, many, medium
     {PROGRAM} compare checkpoint                        # every finished run in that folder
     {PROGRAM} compare checkpoint/agedb_* --format markdown
     {PROGRAM} compare runs/seed0 runs/seed1 runs/seed2 --metrics l1 gmean --format csv > table.csv
+    {PROGRAM} compare checkpoint --baseline vanilla --intervals   # which differences are more than luck
 
 Runs whose flags are equal but for the seed and the names of files are one method: mean +- standard deviation (n - 1).
 The picture shows, bin by bin, how much lower each method's MAE is than the vanilla one's (or the first's).
@@ -64,9 +67,22 @@ ones resumed, failed ones listed and tried again; the same command goes on after
 """
 
 
+_PROTOCOLS = f"""Splits whose training labels have gaps, peaks or one side, from any label list; the test set stays balanced.
+
+    {PROGRAM} protocols houses.csv --target price --shape gap --out gap.csv
+    {PROGRAM} protocols labels.npy --shape bimodal --seed 3
+    {PROGRAM} protocols agedb.csv --target age --gap 47 53 --range 20 73    # age,path,split: the face folders' form
+    {PROGRAM} protocols labels.npy --peak 30 5 --peak 70 5 2                # center, width and skew of each
+
+full: all labels; gap: none from 45 to 60 % of the range; one_sided: none above 60 %; peaked: most in the middle; bimodal:
+most at 20 and 80 %. The range is that between the 1 % and 99 % quantiles. Writes a csv of index,label,split, which uci-dir
+reads (train.py --split FILE), and prints how many test rows are of labels without training rows.
+"""
+
+
 def parse_args() -> Namespace:
     parser = ArgumentParser(prog=PROGRAM, description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{inspect,compare,features,sweep}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{inspect,compare,features,sweep,protocols}")
 
     inspect = commands.add_parser("inspect", description=_INSPECT, help="labels of a table -> advice")
     inspect.add_argument("file", type=Path, metavar="FILE", help=".csv, .tsv (also .gz), .npy or .parquet")
@@ -77,7 +93,9 @@ def parse_args() -> Namespace:
 
     compare = commands.add_parser("compare", description=_COMPARE, help="finished runs -> the paper's table")
     compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder, or a folder of such folders")
-    compare.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="of the table")
+    compare.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text", help="of the table")
+    compare.add_argument("--baseline", metavar="NAME", help="a method of the table: differences to it, with corrected p")
+    compare.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over seeds and test samples")
     compare.add_argument("--metrics", nargs="+", metavar="NAME", help="e.g. l1 gmean; default: those of the paper")
     compare.add_argument("--split", choices=("test", "val"), default="test", help="which metrics of the runs")
     compare.add_argument("--out", type=Path, default=Path("gain.png"), metavar="PNG", help="where the picture goes")
@@ -105,15 +123,33 @@ def parse_args() -> Namespace:
     sweep.add_argument("--cpus", type=int, default=4, help="slurm: cores of a run")
     sweep.add_argument("--gpus_per_run", type=int, default=0, help="slurm: GPUs of a run")
     sweep.add_argument("--metrics", nargs="+", metavar="NAME", help="of the table, e.g. l1 gmean; default: the paper's")
-    sweep.add_argument("--format", choices=("text", "markdown", "csv"), default="text", help="of the table")
+    sweep.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text", help="of the table")
+    sweep.add_argument("--baseline", metavar="ROW", help="differences to this row, with corrected p; default: vanilla")
+    sweep.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over seeds and test samples")
     sweep.add_argument("--mixed", action="store_true", help="show runs of different versions of this software in one table")
 
     words, shared = sys.argv[1:], []
+    protocols = commands.add_parser("protocols", description=_PROTOCOLS, help="labels -> a split with gaps, peaks or one side")
+    protocols.add_argument("file", type=Path, metavar="FILE", help=".csv, .tsv (also .gz), .npy or .parquet")
+    protocols.add_argument("--target", metavar="COLUMN", help="the column of labels; its number for .npy")
+    protocols.add_argument("--shape", default="full", metavar="SHAPE", help="full, gap, one_sided, peaked or bimodal")
+    protocols.add_argument("--gap", type=float, nargs=2, action="append", metavar=("LOW", "HIGH"), help="no training labels")
+    protocols.add_argument("--range", type=float, nargs=2, metavar=("LOW", "HIGH"), help="training labels only here")
+    protocols.add_argument("--peak", type=float, nargs="+", action="append", metavar="CENTER", help="center, width [and skew]")
+    protocols.add_argument("--width", type=float, help="of the bins; default: chosen from the labels")
+    protocols.add_argument("--cap", type=int, default=30, help="most test rows, and validation rows, of a bin")
+    protocols.add_argument("--size", type=float, default=4.0, help="peaks: times its share that a bin may have")
+    protocols.add_argument("--replace", action="store_true", help="peaks: draw with replacement, as published")
+    protocols.add_argument("--many", type=int, default=100, help="more labels than this make a bin many-shot")
+    protocols.add_argument("--few", type=int, default=20, help="fewer labels than this make a bin few-shot")
+    protocols.add_argument("--seed", type=int, default=0, help="of all draws")
+    protocols.add_argument("--out", type=Path, default=Path("split.csv"), metavar="CSV", help="where the split goes")
+
     if "sweep" in words[:1] and "--" in words:
         words, shared = words[: words.index("--")], words[words.index("--") + 1 :]
     args = parser.parse_args(words)
     args.shared = shared
-    if args.command == "sweep":
+    if args.command in ("sweep", "protocols"):
         return args
     if args.out.suffix.lower() != ".png":
         raise ValueError(f"--out: expected a name that ends in .png, found {args.out}")
@@ -148,12 +184,15 @@ def run_inspect(args: Namespace) -> None:
 
 
 def run_compare(args: Namespace) -> None:
-    from .tools import compare
+    from .tools import compare, evidence
 
     runs = compare.find_runs(args.runs)
     methods = compare.group(runs, args.split)
     _say(f"{len(runs)} runs of {len(methods)} methods, {args.split} split")
     print(compare.TABLES[args.format](methods, args.metrics))
+    if args.format != "csv":
+        metrics = compare.choose_metrics(methods, args.metrics)
+        print("\n" + evidence.report(methods, metrics, baseline=args.baseline, intervals=args.intervals, form=args.format))
     if len(methods) < 2:
         _say("one method: no picture of its gain over another")
     else:
@@ -196,7 +235,7 @@ def run_sweep(args: Namespace) -> None:
     if found and not args.mixed:
         raise ValueError(f"--mixed: the runs were made by {len(found)} versions of this software ({', '.join(found)}); "
                          "pass it to see them in one table all the same")
-    print(sweep.tables(jobs, args.format, args.metrics))
+    print(sweep.tables(jobs, args.format, args.metrics, baseline=args.baseline, intervals=args.intervals))
 
 
 class _Progress:
@@ -220,7 +259,62 @@ class _Progress:
             print(f"\r\033[K{self.shown}", end="", file=sys.stderr, flush=True)
 
 
-COMMANDS = {"inspect": run_inspect, "compare": run_compare, "features": run_features, "sweep": run_sweep}
+def run_protocols(args: Namespace) -> None:
+    check_least(args, many=0, few=0, cap=1, seed=0)
+    import dataclasses
+
+    import numpy as np
+
+    from .bins import Bins
+    from .files import write
+    from .tools import protocols
+    from .tools.labels import read_labels
+
+    if args.shape not in protocols.SHAPES:
+        raise ValueError(f"--shape: expected one of {', '.join(protocols.SHAPES)}, found {args.shape!r}")
+    if not args.out.parent.is_dir():
+        raise ValueError(f"--out: there is no folder {args.out.parent}")
+    given: dict[str, Any] = {}
+    if args.peak:
+        for peak in args.peak:
+            if len(peak) not in (2, 3) or not peak[1] > 0:
+                raise ValueError(f"--peak: expected center, width above 0 and perhaps skew, found {' '.join(map(str, peak))}")
+        given["peaks"] = tuple((peak[0], peak[1], peak[2] if len(peak) == 3 else 0.0) for peak in args.peak)
+    for flag, pairs in (("--gap", args.gap or []), ("--range", [args.range] if args.range else [])):
+        for low, high in pairs:
+            if not low <= high:
+                raise ValueError(f"{flag}: expected LOW up to HIGH, found {low:g} {high:g}")
+    if args.gap:
+        given["gaps"] = tuple(map(tuple, args.gap))
+    if args.range:
+        given["keep"] = tuple(args.range)
+
+    labels, _, odd = read_labels(args.file, args.target)
+    for line in odd:
+        _say(line)
+    rows_of = np.flatnonzero(np.isfinite(labels))
+    if not len(rows_of):
+        raise ValueError(f"--target: none of the {len(labels)} labels is a finite number")
+    if len(rows_of) < len(labels):
+        _say(f"{len(labels) - len(rows_of)} of {len(labels)} labels are missing or infinite and left out")
+    kept = labels[rows_of]
+    if args.width is not None and not args.width > 0:
+        raise ValueError(f"--width: expected a number above 0, found {args.width}")
+    bins = Bins.auto(kept) if args.width is None else Bins.width(kept.min(), kept.max() + args.width / 2, args.width)
+    shape = dataclasses.replace(protocols.SHAPES[args.shape](kept), **given)
+    found = protocols.make_split(kept, shape, bins, cap=args.cap, size=args.size, replace=args.replace, seed=args.seed)
+    rows = {name: rows_of[chosen] for name, chosen in found.items()}
+    paths = protocols.column(args.file, "path")
+    texts = [repr(label) if label != int(label) else f"{label:.0f}" for label in kept.tolist()]
+    whole = dict(zip(rows_of.tolist(), texts))
+    write(args.out, protocols.split_csv(rows, whole, paths))
+    print(protocols.describe(kept, found, bins, args.many, args.few))
+    _say(f"split: {args.out}")
+
+
+COMMANDS = {
+    "inspect": run_inspect, "compare": run_compare, "features": run_features, "sweep": run_sweep, "protocols": run_protocols,
+}
 
 
 def main() -> None:

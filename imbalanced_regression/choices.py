@@ -64,6 +64,7 @@ KNOBS: dict[str, tuple] = {
         "forward passes",
         ("second_pass", "streaming"),
     ),
+    "fds_kind": ("own", "ours, or the first release's with the feedback of its statistics", ("own", "released")),
     "focal_beta": (0.2, "how fast the factor grows with the error"),
     "huber_beta": (1.0, "the error at which the loss turns linear"),
     "bmc_sigma": (8.0, "noise of the predictions, in the label's unit"),

@@ -115,6 +115,11 @@ def plan(args: Namespace) -> Plan:
             get_lds_kernel_window(**window)
         except ValueError as error:
             raise ValueError(f"--{name}_{error}") from None
+    if args.fds and args.fds_kind == "released" and args.fds_stats != "second_pass":
+        raise ValueError(
+            f"--fds_stats: --fds_kind released takes its statistics from a second pass, found {args.fds_stats}; "
+            "add --fds_stats second_pass"
+        )
     check_least(args, start_update=0, start_smooth=0)
     if not 0 <= args.bucket_start < args.bucket_num:
         raise ValueError(f"--bucket_start: expected 0 to --bucket_num - 1 = {args.bucket_num - 1}, found {args.bucket_start}")
@@ -171,7 +176,8 @@ def run_name(args: Namespace, dataset: str, model: str, *, default_seed: int = 0
         parts.append(_method_name(args, args.reweight))
     if args.fds:
         window = _window_name("fds", args.fds_kernel, args.fds_ks, args.fds_sigma)
-        parts.append(f"{window}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}")
+        kind = "" if args.fds_kind == "own" else f"_{args.fds_kind}"
+        parts.append(f"{window}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}{kind}")
     if args.resample != "none":
         parts.append(_method_name(args, args.resample))
     if args.pretrain != "none":
@@ -281,7 +287,7 @@ def fds(args: Namespace) -> dict[str, Any]:
     return {
         "bucket_num": args.bucket_num, "bucket_start": args.bucket_start, "start_update": args.start_update,
         "start_smooth": args.start_smooth, "kernel": args.fds_kernel, "ks": args.fds_ks, "sigma": args.fds_sigma,
-        "momentum": args.fds_mmt,
+        "momentum": args.fds_mmt, "kind": args.fds_kind,
     }
 
 

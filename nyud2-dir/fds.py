@@ -17,15 +17,19 @@ class FDS(fds.FDS):
     """
 
     def __init__(self, feature_dim, bucket_num=BUCKET_NUM, bucket_start=BUCKET_START, start_update=0, start_smooth=1,
-                 kernel="gaussian", ks=5, sigma=2, momentum=0.9):
+                 kernel="gaussian", ks=5, sigma=2, momentum=0.9, kind="own"):
         bins = BINS if bucket_num == BINS.count else type(BINS).uniform(0, 10, bucket_num)
+        released = {"share": False} if kind == "released" else {}
         super().__init__(feature_dim, bucket_num, bucket_start, start_update, start_smooth, kernel, ks, sigma, momentum,
-                         bins=bins, clip=CLIP)
+                         bins=bins, clip=CLIP, kind=kind, **released)
 
     def observe(self, features: Tensor, labels: Tensor) -> None:
-        """As in the library, without the pixels that have no depth (0): the corners that a rotation leaves empty."""
+        """As in the library, without the pixels that have no depth (0): the corners that a rotation leaves empty.
+
+        The first release counts them in bin `bucket_start`, and so does its kind.
+        """
         known = labels > 0
-        if features.dim() == 4 and not known.all():
+        if features.dim() == 4 and not self.observes_smoothed and not known.all():
             features, labels = features.movedim(1, -1)[known.reshape(len(features), *features.shape[2:])], labels[known]
         if labels.numel():
             super().observe(features, labels)

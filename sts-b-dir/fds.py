@@ -16,7 +16,8 @@ class FDS(fds.FDS):
     """
 
     def __init__(self, feature_dim, bucket_num=BINS.count, bucket_start=0, start_update=0, start_smooth=1,
-                 kernel="gaussian", ks=5, sigma=2, momentum=0.9):
+                 kernel="gaussian", ks=5, sigma=2, momentum=0.9, kind="own"):
         bins = BINS if bucket_num == BINS.count else type(BINS).uniform(0, 5, bucket_num)
+        released = {"fill_empty": True} if kind == "released" else {}
         super().__init__(feature_dim, bucket_num, bucket_start, start_update, start_smooth, kernel, ks, sigma, momentum,
-                         bins=bins, clip=CLIP)
+                         bins=bins, clip=CLIP, kind=kind, **released)

@@ -5,6 +5,7 @@ A sample is ((indices of sentence 1, of sentence 2), score 0..5, weight); a batc
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -134,9 +135,22 @@ def length(dataset: PairDataset, i: int) -> int:
     return max(len(sentence) for sentence in dataset.items[i])
 
 
+def words_of(vocabulary: dict[str, int]) -> list[str]:
+    """The word of each row of the embedding, (V,): padding and unknown first."""
+    return ["<padding>", "<unknown>", *vocabulary]
+
+
+def is_published(folder: Path, max_seq_len: int = 40, max_words: int = 30_000, lowercase: bool = False) -> bool:
+    """Whether the words and their order are the published ones: the published split to the byte, read as published."""
+    from glue_data.create_sts import PUBLISHED
+
+    found = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in PUBLISHED}
+    return (max_seq_len, max_words, lowercase) == (40, 30_000, False) and found == PUBLISHED
+
+
 def make_embeddings(vocabulary: dict[str, int], d_word: int, *, glove_file: str | None, seed: int) -> Tensor:
     """(V, d_word) word vectors: GloVe's, N(0, 1) for words it lacks or without a file; zero for the padding."""
-    words = ["<padding>", "<unknown>", *vocabulary]
+    words = words_of(vocabulary)
     if glove_file is not None:
         from glove.reader import read_glove
 

@@ -89,6 +89,8 @@ def main() -> None:
         encoder = PairEncoder(
             embeddings, train_words=bool(args.train_words) or not args.glove, d_hid=args.d_hid, layers=args.n_layers_enc,
             highway_layers=args.n_layers_highway, dropout=args.dropout, dropout_embs=args.dropout_embs,
+            words=tasks.words_of(vocabulary),
+            published_order=tasks.is_published(data, args.max_seq_len, args.max_word_v_size, lower),
         )
         model = Regressor(encoder, make_head(encoder.feature_dim), flags.build_fds(args, FDS, encoder.feature_dim))
         flags.set_head(args, model, labels)
@@ -100,8 +102,7 @@ def main() -> None:
         if ranks.is_main:
             report.write(
                 None if args.evaluate else folder, result, train_labels=train_scores, bins=BINS, shots=SHOTS,
-                label="similarity score", window=flags.lds(args), title=folder.name,
-                predictions=args.predictions,
+                label="similarity score", window=flags.lds(args), title=folder.name, predictions=args.predictions,
             )
 
 

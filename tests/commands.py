@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import importlib
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -48,6 +51,9 @@ class Running:
 
     def said(self) -> str:
         return "".join(self._read(stream) for stream in self.streams)
+
+    def out(self) -> str:
+        return self._read(self.streams[0])
 
     def error(self) -> str:
         return self._read(self.streams[1])
@@ -109,8 +115,60 @@ def running(words: list, folder: Path = ROOT, **env) -> Iterator[Running]:
 
 
 def execute(words: list, folder: Path, code: int = 0, **env) -> str:
+    """What Python says on `words`, stdout before stderr; it must end with exit code `code`."""
+    if str(words[0]).endswith(".py") and not env:
+        found, out, error = warm(words, folder)
+        assert found == code, out + error
+        return out + error
     with running([sys.executable, *words], folder, **env) as program:
         return program.end(code)
+
+
+@functools.cache
+def _warm() -> subprocess.Popen:
+    """tests/warm.py, one for each process of the tests, until that ends."""
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "tests" / "warm.py"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+    )
+
+    def end() -> None:
+        process.stdin.close()  # type: ignore[union-attr]
+        process.stdout.close()  # type: ignore[union-attr]
+        process.wait()
+
+    atexit.register(end)
+    return process
+
+
+def warm(words: list, folder: Path) -> tuple[int, str, str]:
+    """Run a script of a folder in a process that has torch already; its exit code, stdout and stderr."""
+    process = _warm()
+    with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as error:
+        given = {"words": [str(word) for word in words], "folder": str(folder), "out": out.name, "error": error.name}
+        print(json.dumps(given), file=process.stdin, flush=True)
+        answered, _, _ = select.select([process.stdout], [], [], HANG)
+        code = process.stdout.readline() if answered else ""  # type: ignore[union-attr]
+        said = [file.read().decode(errors="replace") for file in (out, error)]
+        if not code:  # the next script gets another
+            _warm.cache_clear()
+            for pid in [process.pid, *descendants(process.pid)]:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            raise AssertionError(f"{words[0]} hangs, or has taken tests/warm.py with it: {said}")
+    return int(code), said[0], said[1]
+
+
+def completed(words: list, folder: Path, code: int = 0, launcher: tuple = ()) -> subprocess.CompletedProcess:
+    """`execute`, with stdout and stderr apart, and with Python's options `launcher` if there are any."""
+    if launcher or not str(words[0]).endswith(".py"):
+        with running([sys.executable, *launcher, *words], folder) as program:
+            found = program.process.wait(HANG)
+            done = subprocess.CompletedProcess(words, found, program.out(), program.error())
+    else:
+        done = subprocess.CompletedProcess(words, *warm(words, folder))
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
 
 
 def from_folder(folder: str, name: str) -> ModuleType:
@@ -136,10 +194,10 @@ for words in json.loads(sys.argv[1]):
 
 
 def together(scripts: list[list], folder: Path, *options: str) -> str:
-    """Run scripts of a folder one after the other in one process: starting Python anew takes longer than training.
-
-    `options` are Python's own. Each script must end with exit code 0.
-    """
+    """Run scripts of a folder one after the other, with Python's own `options` in one process: starting Python anew takes
+    longer than training. Each script must end with exit code 0."""
+    if not options:
+        return "".join(execute(script, folder) for script in scripts)
     words = [[str(word) for word in script] for script in scripts]
     said = execute([*options, "-c", ONE_BY_ONE, json.dumps(words)], folder)
     assert said.count("$ ") >= len(words), said

@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import ROOT, completed
 
-ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"agedb-dir": "agedb", "imdb-wiki-dir": "imdb_wiki"}
 SMALL = ["--model", "resnet18", "--img_size", "32", "--batch_size", "32", "--epoch", "1", "--schedule", "1", "--workers", "0",
          "--device", "cpu"]
 
 
 def python(folder: str, *words, code: int = 0, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        [sys.executable, *launcher, *map(str, words)], cwd=ROOT / folder, capture_output=True, text=True, timeout=1800,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+    return completed(words, ROOT / folder, code, launcher)
 
 
 @pytest.fixture(scope="module", params=FOLDERS)

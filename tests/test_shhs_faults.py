@@ -86,9 +86,9 @@ assert not night["eeg"].any() and night["ecg"].std() > 0.3
 def spoilt(data: bytes, field: str) -> bytes:
     """The EDF file with a field of its header that no recorder writes."""
     signals = int(data[252:256])
-    eeg = next(i for i in range(signals) if data[256 + 16 * i :][:16].strip() == b"EEG")
+    thorax = next((i for i in range(signals) if data[256 + 16 * i :][:4].upper() == b"THOR"), 0)
     at = {"record duration": (244, 8), "number of signals": (252, 4), "number of records": (236, 8),
-          "samples per record": (256 + 216 * signals + 8 * eeg, 8), "digital range": (256 + 120 * signals, 8),
+          "samples per record": (256 + 216 * signals + 8 * thorax, 8), "digital range": (256 + 120 * signals, 8),
           "physical range": (256 + 104 * signals, 8), "header size": (184, 8)}
     start, size = at[field]
     new = {"digital range": data[256 + 128 * signals :][:8], "physical range": b"1e999"}.get(field, b"0")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import ROOT, completed, from_folder
 
-FOLDER = Path(__file__).resolve().parents[1] / "sts-b-dir"
+FOLDER = ROOT / "sts-b-dir"
 SMALL = ["--glove", "0", "--d_word", "12", "--d_hid", "6", "--val_interval", "5", "--max_vals", "2", "--lr", "3e-3",
          "--batch_size", "32", "--device", "cpu"]
 
 
 def python(*words, code: int = 0, launcher: tuple[str, ...] = (), **env) -> subprocess.CompletedProcess:
+    if not env:
+        return completed(words, FOLDER, code, launcher)
     done = subprocess.run(
         [sys.executable, *launcher, *map(str, words)], cwd=FOLDER, capture_output=True, text=True, timeout=1800,
         env={**os.environ, "OMP_NUM_THREADS": "1", **env},
@@ -100,16 +104,98 @@ def test_the_checkpoint_has_the_published_names(both):
     assert all(name.startswith(("pair_encoder.", "sts-b_pred_layer.", "FDS.")) for name in state)
 
 
-def test_a_published_checkpoint_is_measured(both, train, tmp_path):
-    """The first release saves a bare state dict; with and without `module.` it gives the run's own test numbers."""
+def test_a_checkpoint_under_published_keys_is_measured(both, train, tmp_path):
+    """With and without `module.` it gives the run's own test numbers."""
     expected = json.loads((both / "metrics.json").read_text())["test"]["overall"]
-    state = torch.load(both / "ckpt.best.pth.tar", weights_only=True)["state_dict"]
-    torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "published.pt")
+    content = torch.load(both / "ckpt.best.pth.tar", weights_only=True)
+    state = {f"module.{name}": value for name, value in content["state_dict"].items()}
+    torch.save({"state_dict": state, "words": content["words"]}, tmp_path / "published.pt")
     for words in (["--evaluate", "--resume", tmp_path / "published.pt"], ["--eval_model", both / "ckpt.best.pth.tar"]):
         done, _ = train(*words, store=tmp_path / "none")
         assert f"{expected['mse']:.4f}" in done.stdout
         assert f"{expected['pearson']:.4f}" in done.stdout
     assert not (tmp_path / "none").exists()
+
+
+@pytest.fixture(scope="module")
+def redrawn(sample, tmp_path_factory) -> Path:
+    """The sample's pairs drawn anew into the same files: the same words in another order, and 100 pairs left out of train."""
+    folder = tmp_path_factory.mktemp("redrawn")
+    heads, rows = {}, []
+    for name in ("train_new.tsv", "dev_new.tsv", "test_new.tsv"):
+        head, *lines = (sample / name).read_text().rstrip("\n").split("\n")
+        heads[name] = head, len(lines)
+        rows += lines
+    random.Random(1).shuffle(rows)
+    kept = (sample / "test_new.tsv").read_text()  # the test set stays, so that its sentences can be compared
+    for name, (head, count) in heads.items():
+        (folder / name).write_text(kept if name.startswith("test") else "\n".join([head, *rows[:count]]) + "\n")
+        del rows[:count]
+    return folder
+
+
+def test_a_checkpoint_on_another_draw_of_the_data_keeps_its_words(both, train, redrawn, tmp_path):
+    """The test sentences get the scores that the checkpoint gives them, whatever order the data's words stand in."""
+    done, _ = train("--evaluate", "--resume", both / "ckpt.best.pth.tar", data=redrawn, store=tmp_path / "none")
+    assert "vectors are brought over by word" in done.stdout + done.stderr
+    expected = json.loads((both / "metrics.json").read_text())["test"]["overall"]
+    assert f"{expected['mse']:.4f}" in done.stdout
+    assert f"{expected['pearson']:.4f}" in done.stdout
+    _, folder = train("--retrain_fc", "--pretrained", both / "ckpt.best.pth.tar", "--reweight", "inverse", data=redrawn,
+                      store=tmp_path / "rrt")
+    rows = "pair_encoder._text_field_embedder.token_embedder_words.weight"
+    old, new = (torch.load(f / "ckpt.best.pth.tar", weights_only=True) for f in (both, folder))
+    place = {word: i for i, word in enumerate(old["words"])}
+    assert old["words"] != new["words"]
+    for i, word in enumerate(new["words"]):
+        if word in place:
+            assert torch.equal(new["state_dict"][rows][i], old["state_dict"][rows][place[word]])
+    train("--reweight", "inverse", "--lds", "--fds", "--max_vals", "3", "--resume", both / "ckpt.pth.tar", data=redrawn,
+          store=tmp_path / "on")
+
+
+def test_a_file_without_words_is_refused_except_on_the_published_split(both, train, tmp_path):
+    content = torch.load(both / "ckpt.best.pth.tar", weights_only=True)
+    torch.save(content["state_dict"], tmp_path / "bare.pt")
+    for words in (["--evaluate", "--resume"], ["--retrain_fc", "--reweight", "inverse", "--pretrained"]):
+        done, _ = train(*words, tmp_path / "bare.pt", store=tmp_path / "runs", code=2)
+        assert f"{words[-1]}: {tmp_path / 'bare.pt'} holds no words, so it fits the published split alone" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_rows_and_the_optimizers_averages_move_by_word():
+    models = from_folder("sts-b-dir", "models")
+
+    def encoder(words, seed, **options):
+        torch.manual_seed(seed)
+        return models.PairEncoder(torch.randn(len(words), 3), train_words=True, d_hid=2, words=words, **options)
+
+    old, new = encoder(["<padding>", "<unknown>", "a", "b", "c"], 0), encoder(["<padding>", "<unknown>", "c", "new", "a"], 1)
+    averages = torch.arange(15.0).reshape(5, 3)
+    content = {**old.kept_with(), "optimizer": {"state": {0: {"step": torch.tensor(7.0), "exp_avg": averages.clone()}}}}
+    state = {models.ROWS: old.embedding.weight.detach()}
+    own = new.embedding.weight.detach().clone()
+    found = new.fit(content, state, "x")[models.ROWS]
+    assert torch.equal(found[[0, 1, 2, 4]], old.embedding.weight.detach()[[0, 1, 4, 2]])
+    assert torch.equal(found[3], own[3])
+    moved = content["optimizer"]["state"][0]
+    assert torch.equal(moved["exp_avg"], torch.stack([averages[0], averages[1], averages[4], torch.zeros(3), averages[2]]))
+    assert moved["step"] == 7
+    bare = {"state_dict": state}
+    with pytest.raises(ValueError, match="x holds no words"):
+        new.fit(bare, state, "x")
+    assert encoder(old.words, 2, published_order=True).fit(bare, state, "x") is state
+    with pytest.raises(ValueError, match="x is damaged: it holds 2 words and 5 word vectors"):
+        new.fit({"words": ["a", "b"]}, state, "x")
+
+
+def test_only_the_published_files_are_the_published_split(shared, tmp_path):
+    tasks = from_folder("sts-b-dir", "tasks")
+    assert tasks.is_published(shared / "data" / "sts-b")
+    for name in tasks.FILES.values():
+        (tmp_path / name).write_bytes((shared / "data" / "sts-b" / name).read_bytes())
+    (tmp_path / "dev_new.tsv").write_bytes((tmp_path / "dev_new.tsv").read_bytes() + b"\n")
+    assert not tasks.is_published(tmp_path)
 
 
 def test_evaluate_alone_measures_the_runs_best(both, train):

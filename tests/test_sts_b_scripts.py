@@ -317,6 +317,48 @@ def test_a_file_of_another_width_names_file_line_widths_and_flag(reader, tmp_pat
         reader.read_glove(tmp_path / "absent.txt", WORDS, 4, seed=1)
 
 
+def in_layout(name: str) -> bytes:
+    """Two words in the layouts that word vectors come in."""
+    rows = [("the", ["0.1", "-0.2", "3e-2", "4"]), ("Über", ["5", "6", "7", "8"])]
+    spaces = "".join(f"{word} {' '.join(numbers)}\n" for word, numbers in rows)
+    tabs = spaces.replace(" ", "\t")
+    return {
+        "GloVe": spaces, "word2vec's text": "2 4\n" + spaces, "fastText": "2 4\n" + spaces.replace("\n", " \n"),
+        "tabs": tabs, "tabs and a header": "2\t4\n" + tabs,
+        "a tab after the word": "".join(f"{word}\t{' '.join(numbers)}\n" for word, numbers in rows),
+        "Windows line ends": spaces.replace("\n", "\r\n"), "a byte order mark": "\ufeff" + spaces,
+        "a mark, a header and tabs": "\ufeff2 4\r\n" + tabs.replace("\n", "\r\n"),
+    }[name].encode()
+
+
+@pytest.mark.parametrize("name", [
+    "GloVe", "word2vec's text", "fastText", "tabs", "tabs and a header", "a tab after the word", "Windows line ends",
+    "a byte order mark", "a mark, a header and tabs",
+])
+def test_common_layouts_of_word_vectors_are_recognised(reader, tmp_path, name):
+    (tmp_path / "g.txt").write_bytes(in_layout(name))
+    vectors = reader.read_glove(tmp_path / "g.txt", WORDS, 4, seed=1)
+    np.testing.assert_array_equal(vectors[WORDS.index("the")], np.float32([0.1, -0.2, 0.03, 4]))
+    np.testing.assert_array_equal(vectors[WORDS.index("Über")], np.float32([5, 6, 7, 8]))
+
+
+@pytest.mark.parametrize(("content", "reason"), [
+    (b"2 300\nthe 1 2 3 4\n", "g.txt, line 1: vectors of 300 numbers by its header, expected 4; pass .* by --d_word"),
+    (b"2 4\nthe \x00\x91\x9f\x3f\x00\xa4\n", "g.txt, line 2: word2vec's binary format; save the vectors as text"),
+    (b"the,1,2,3,4\n", "g.txt, line 1: separated by commas; expected spaces or tabs"),
+    (b"PK\x03\x04", "g.txt is a zip archive; unpack it"),
+    (b"\x1f\x8b\x08", "g.txt is compressed by gzip; unpack it"),
+    ("the 1 2 3 4".encode("utf-16"), "g.txt is UTF-16; save it as UTF-8"),
+    ("größe 1 2 3 4\n".encode("latin-1"), "g.txt, line 1: no UTF-8 text"),
+    (b"once upon a time there was\n", "g.txt, line 1: not a word and 5 numbers .'upon a time there wa'.; expected a text"),
+    (b"2 4\nthe 1 2 3\n", "g.txt, line 2: 3 numbers after the word, expected 4"),
+])
+def test_other_files_than_word_vectors_are_refused_with_the_right_reason(reader, tmp_path, content, reason):
+    (tmp_path / "g.txt").write_bytes(content)
+    with pytest.raises(ValueError, match=reason):
+        reader.read_glove(tmp_path / "g.txt", WORDS, 4, seed=1)
+
+
 GLOVE = "glove/download_glove.py"
 
 

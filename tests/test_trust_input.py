@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import subprocess
 import sys
 import warnings
 import zlib
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trusted
-from commands import ROOT, execute
+from commands import ROOT, completed, execute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -243,11 +242,7 @@ def test_decompression_bombs_end_with_one_line(tmp_path, side):
 
 def refused(folder: str, words: list) -> str:
     """What a script says that must end with exit code 2 and one line on stderr."""
-    done = subprocess.run(
-        [sys.executable, *map(str, words)], cwd=ROOT / folder, capture_output=True, text=True, timeout=1800,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 2, done.stdout + done.stderr
+    done = completed(words, ROOT / folder, 2)
     assert done.stderr.count("\n") == 1
     assert "Traceback" not in done.stdout + done.stderr
     return done.stderr

@@ -39,6 +39,7 @@ class FDS(OwnTypes):
         momentum: share of the old statistics kept at each update; None averages all epochs by their sample counts.
         bins: how labels map to bins; None takes the whole part of the label, as for ages.
         clip: bounds of the ratio of smoothed to running variance.
+        kind: "own", or "released" for the first release's FDS (`ReleasedFDS`, which takes further options).
 
     Raises:
         ValueError: an argument out of range, with its name and value.
@@ -60,6 +61,18 @@ class FDS(OwnTypes):
     num_samples_tracked: Tensor
     _edges: Tensor | None
 
+    def __new__(cls, *args, kind: str = "own", **how):
+        """The class of that kind, so that one name serves all: `cls` where it is one, otherwise one that is both."""
+        from .fds_released import ReleasedFDS
+
+        kinds = {"own": FDS, "released": ReleasedFDS}
+        if kind not in kinds:
+            raise ValueError(f"kind: expected one of {', '.join(kinds)}, found {kind!r}")
+        chosen = kinds[kind]
+        if issubclass(cls, chosen):
+            return super().__new__(cls)
+        return super().__new__(chosen if cls is FDS else type(cls.__name__, (cls, chosen), {"__module__": cls.__module__}))
+
     def __init__(
         self,
         feature_dim: int,
@@ -74,6 +87,7 @@ class FDS(OwnTypes):
         *,
         bins: Bins | None = None,
         clip: tuple[float, float] = (0.1, 10.0),
+        kind: str = "own",
     ):
         super().__init__()
         if bucket_num is None:
@@ -260,10 +274,13 @@ class FDS(OwnTypes):
         self._sums = (count.clone(), reference.clone(), total.clone(), squares.clone())
 
     def _zero_sums(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        dtype, rows = _exact(device), len(self.num_samples_tracked)
+        dtype, rows = _exact(device), self._rows_observed()
         count = torch.zeros(rows, dtype=dtype, device=device)
         reference, total, squares = torch.zeros(3, rows, self.feature_dim, dtype=dtype, device=device)
         return count, reference, total, squares
+
+    def _rows_observed(self) -> int:
+        return len(self.num_samples_tracked)
 
     @torch.no_grad()
     def finish_epoch(self, epoch: int) -> None:
@@ -285,12 +302,7 @@ class FDS(OwnTypes):
         self._sums = None
         if epoch < self.start_update:
             return
-        if not count.sum() > 0:
-            raise ValueError("finish_epoch: no features were observed in this epoch; call observe(features, labels) first")
-        finite = (mean.isfinite() & m2.isfinite()).all(dim=1)
-        if not finite.all():
-            bad = int((~finite).nonzero()[0]) + self.bucket_start
-            raise ValueError(f"features: NaN or infinite in bin {bad} of epoch {epoch}; a lower learning rate may help")
+        self._check_observed(count, mean, m2, epoch)
         self._warn_of_another_unit(count[:, 0], outside)
         var = m2 / torch.where(count > 1, count - 1, 1)  # unbiased; 0 from a single sample
         seen, varied = self._known()
@@ -306,6 +318,14 @@ class FDS(OwnTypes):
         for running, new, kept in ((self.running_mean, mean, keep_mean), (self.running_var, var, keep_var)):
             running.copy_(new.lerp_(running.to(new.dtype), kept))
         self._publish(epoch)
+
+    def _check_observed(self, count: Tensor, mean: Tensor, m2: Tensor, epoch: int) -> None:
+        if not count.sum() > 0:
+            raise ValueError("finish_epoch: no features were observed in this epoch; call observe(features, labels) first")
+        finite = (mean.isfinite() & m2.isfinite()).all(dim=1)
+        if not finite.all():
+            bad = int((~finite).nonzero()[0]) + self.bucket_start
+            raise ValueError(f"features: NaN or infinite in bin {bad} of epoch {epoch}; a lower learning rate may help")
 
     def _known(self) -> tuple[Tensor, Tensor]:
         """Which rows have a mean, and which a variance, (K, 1) each: one sample, or only equal ones, have none."""

@@ -220,11 +220,12 @@ def _begin(y, rows: int, relevance, threshold: float, seed) -> tuple[np.ndarray,
     labels = read_target(y, rows)
     if not 0 < threshold <= 1:
         raise ValueError(f"threshold: expected above 0 and at most 1, found {threshold}")
-    phi = _relevance(relevance, labels)(labels)
+    phi = make_relevance(relevance, labels)(labels)
     return labels, find_bumps(labels, np.asarray(phi), threshold), np.random.default_rng(seed)
 
 
-def _relevance(relevance, labels: np.ndarray):
+def make_relevance(relevance, labels: np.ndarray):
+    """A `Relevance` of labels (N,) by its name, or the one that is given. Raises ValueError for another name."""
     if callable(relevance):
         return relevance
     if relevance == "boxplot":

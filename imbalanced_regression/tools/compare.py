@@ -16,6 +16,7 @@ import numpy as np
 from .. import choices
 from ..metrics import GROUPS, SCORES, ZERO_SHOTS
 from ..training.plan import NOT_THE_METHOD
+from . import tables
 
 logger = logging.getLogger(__name__)
 
@@ -216,17 +217,18 @@ def text_table(methods: list[Method], names: list[str] | None = None) -> str:
         stop = start + len(_groups(methods, metric))
         block = [row[:2] + row[start:stop] for row in rows]
         start = stop
-        widths = [max(len(row[i]) for row in block) for i in range(len(block[0]))]
-        blocks.append("\n".join(
-            "  ".join([f"{row[0]:{widths[0]}}", *(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:]))]) for row in block
-        ))
+        blocks.append(tables.text(block))
     return "\n\n".join(blocks)
 
 
 def markdown_table(methods: list[Method], names: list[str] | None = None) -> str:
     """One Markdown table, all metrics side by side."""
-    head, *rows = [[cell.replace("|", r"\|") for cell in row] for row in _rows(methods, names, "±")]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] + ["---:"] * (len(head) - 1), *rows])
+    return tables.markdown(_rows(methods, names, "±"))
+
+
+def latex_table(methods: list[Method], names: list[str] | None = None) -> str:
+    """One LaTeX table (booktabs), all metrics side by side."""
+    return tables.latex(_rows(methods, names, "±"))
 
 
 def csv_table(methods: list[Method], names: list[str] | None = None) -> str:
@@ -250,7 +252,7 @@ def csv_table(methods: list[Method], names: list[str] | None = None) -> str:
     return buffer.getvalue().rstrip("\n")
 
 
-TABLES = {"text": text_table, "markdown": markdown_table, "csv": csv_table}
+TABLES = {"text": text_table, "markdown": markdown_table, "csv": csv_table, "latex": latex_table}
 
 
 # -- the gain per bin --------------------------------------------------------------------------------------------------

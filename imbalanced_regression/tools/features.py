@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..bins import Bins
+from . import tables
 
 _MARK = "running_mean_last_epoch"  # the buffer only FDS has; BatchNorm has a running_mean too
 
@@ -174,13 +175,12 @@ def text_table(similarity: Similarity) -> str:
     head, rows = _columns(similarity)
     lines = [[name.replace("_", " ") for name in head]]
     lines += [[*map(str, row[:3]), *("-" if math.isnan(v) else f"{v:.4f}" for v in row[3:])] for row in rows if row[2]]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     empty = sum(not row[2] for row in rows)
     fall = fall_with_distance(similarity)
     return "\n".join([
         f"cosine similarity to the feature statistics of bin {similarity.statistics.first_bin + similarity.anchor} "
         f"(label {similarity.places[similarity.anchor]:g}), before and after smoothing over bins",
-        *("  ".join(f"{cell:>{w}}" for cell, w in zip(line, widths)) for line in lines),
+        tables.text(lines, left=0),
         *([f"{empty} bins without samples are left out"] if empty else []),
         "Spearman correlation of similarity and distance (-1: falls without exception): " + "; ".join(
             f"{name} {fall['before'][name]:.2f} before, {fall['after'][name]:.2f} after" for name in ("mean", "variance")

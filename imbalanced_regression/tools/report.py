@@ -15,6 +15,7 @@ from ..bins import Bins
 from ..files import write as write_whole
 from ..methods.lds import effective_density
 from ..metrics import ALL_GROUPS, SCORES, ZERO_SHOTS
+from . import tables
 from .drawing import BAR, LINE, SHADES, new_figure, png, shade_shots
 
 logger = logging.getLogger(__name__)
@@ -84,8 +85,7 @@ def table(metrics: dict) -> str:
     for group in ALL_GROUPS:
         if group not in ZERO_SHOTS or metrics.get(group, {}).get("count"):
             rows.append([group, *(_number(metrics[group].get(name, math.nan)) for name in columns)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [f"{row[0]:{widths[0]}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(row[1:], widths[1:])) for row in rows]
+    lines = [tables.text(rows)]
     lines.append(f"balanced over bins: MAE {_number(metrics['balanced']['l1'])}, MSE {_number(metrics['balanced']['mse'])}")
     scores = metrics.get("scores", {})
     found = [f"{SCORES[name]} {_number(scores[name])}" for name in SCORES if not math.isnan(scores.get(name, math.nan))]

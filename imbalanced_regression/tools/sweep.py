@@ -22,7 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import files
-from .compare import TABLES, Method, read_run
+from . import evidence
+from .compare import TABLES, Method, choose_metrics, read_run
 from .rows import Job
 
 logger = logging.getLogger(__name__)
@@ -304,6 +305,29 @@ def methods(jobs: list[Job]) -> dict[str, list[Method]]:
     return {name: list(rows.values()) for name, rows in found.items()}
 
 
-def tables(jobs: list[Job], form: str, metrics: list[str] | None) -> str:
-    """A table of `compare` for each data set, under its name, in one of the forms of `compare.TABLES`."""
-    return "\n\n".join(f"{name}\n\n{TABLES[form](rows, metrics)}" for name, rows in methods(jobs).items())
+def tables(
+    jobs: list[Job], form: str, metrics: list[str] | None, *, baseline: str | None = None, intervals: bool = False
+) -> str:
+    """A table of `compare` for each data set under its name, and what is certain in it; ranks where there are several.
+
+    `baseline` None takes the row vanilla where there is one besides others.
+    """
+    found = methods(jobs)
+    parts = []
+    for name, rows in found.items():
+        parts += [name, TABLES[form](rows, metrics)]
+        if form != "csv":
+            own = baseline or next((row.name for row in rows if row.name == "vanilla" and len(rows) > 1), None)
+            chosen = choose_metrics(rows, metrics)
+            parts.append(evidence.report(rows, chosen, baseline=own, intervals=intervals, form=form))
+    if len(found) > 1 and form != "csv":
+        with contextlib.suppress(ValueError):  # fewer than two rows that all have
+            metric = choose_metrics(next(iter(found.values())), metrics)[0]
+            names, ranks, difference = evidence.rank_table(found, metric, "overall")
+            order = sorted(range(len(names)), key=lambda i: ranks[i])
+            listed = ", ".join(f"{names[i]} {ranks[i]:.2f}" for i in order)
+            parts.append(
+                f"average rank by {metric} over {len(found)} data sets, 1 is best; ranks {difference:.2f} apart differ by more "
+                f"than luck (Nemenyi, 0.05): {listed}"
+            )
+    return "\n\n".join(parts)

@@ -101,6 +101,9 @@ def _rename(name: str, renames: Renames) -> str:
 def load_model(model: Regressor, content: dict, *, renames: Renames = (), path="", flag: str = "--resume", encoder_only=False):
     """Fill a model from a checkpoint's content; with `encoder_only` everything but the head and the neck.
 
+    An encoder whose tensors mean something only beside its data (rows by word) has `fit(content, state, source)`, which
+    makes the file's state its own, and `kept_with()`, which a checkpoint of it keeps besides.
+
     FDS statistics in the file are left out where the model has no FDS, and may be absent where it has: they play no part
     in predictions.
 
@@ -108,6 +111,9 @@ def load_model(model: Regressor, content: dict, *, renames: Renames = (), path="
         ValueError: names or shapes do not fit, as when the file is of another model or of other data.
     """
     state = state_dict_of(content, renames)
+    fit = getattr(model.encoder, "fit", None)
+    if fit is not None:
+        state = fit(content, state, f"{flag}: {path}")
     own = model.state_dict()
     if encoder_only:
         state = {name: value for name, value in state.items() if not name.startswith(("head.", "neck."))}

@@ -140,6 +140,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict() if self.scaler else None,
             "objective": self.objective.state_dict(),
+            **getattr(self.model.encoder, "kept_with", dict)(),
             "model": self.settings.get("model"),
             "settings": self.settings,
         }

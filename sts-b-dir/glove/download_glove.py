@@ -15,7 +15,7 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from reader import check_width
+from reader import find_layout
 
 from imbalanced_regression.cli import ArgumentParser, guard
 from imbalanced_regression.download import download, unpack
@@ -39,7 +39,7 @@ def main() -> None:
         parser.error(f"--url {args.url.split('?')[0]}: expected the address of a .zip")
     text = args.out / f"{name.removesuffix('.zip')}.txt"
     if text.exists() and not args.overwrite:
-        check_width(text, args.d_word)
+        find_layout(text, args.d_word)
         print(f"{text} is there already")
         return
     archive = download(args.url, args.out / name, overwrite=args.overwrite)
@@ -49,7 +49,7 @@ def main() -> None:
         texts = list(folder.rglob("*.txt"))
         if len(texts) != 1:
             raise ValueError(f"{archive} holds {len(texts)} text files, expected one; pass another --url")
-        check_width(texts[0], args.d_word)
+        find_layout(texts[0], args.d_word)
         os.replace(texts[0], text)
     finally:
         shutil.rmtree(folder)

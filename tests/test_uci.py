@@ -1,0 +1,205 @@
+"""UCI-DIR from the files to trained models: the concrete table lies in the folder, so nothing is downloaded."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import ROOT, commands, execute, from_folder, together
+
+UCI = ROOT / "uci-dir"
+SMALL = ["--data_dir", "sample", "--epochs", "2", "--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def datasets():
+    return from_folder("uci-dir", "datasets")
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return from_folder("uci-dir", "utils").TABLES
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("uci")
+    execute(["train.py", *SMALL, "--store_root", root], UCI)
+    return next(root.iterdir())
+
+
+def test_a_run_leaves_the_files_of_every_benchmark_under_its_published_name(trained):
+    assert trained.name == "uci_concrete_mlp_adam_l1_0.005_128"
+    left = {file.name for file in trained.iterdir()}
+    checkpoints, told = {"ckpt.pth.tar", "ckpt.best.pth.tar"}, {"args.json", "metrics.json", "predictions.csv", "report.png"}
+    assert checkpoints | told | {"training.log"} <= left
+    metrics = json.loads((trained / "metrics.json").read_text())["test"]
+    assert metrics["overall"]["count"] == 232
+    assert metrics["scores"]["bmase"] > 0
+    assert len(list(csv.DictReader((trained / "predictions.csv").read_text().splitlines()))) == 232
+
+
+def test_validation_and_test_are_balanced_and_inputs_standardised_by_the_training_rows(datasets, tables):
+    data = datasets.read_splits("concrete", UCI / "sample")
+    bins, cap = tables["concrete"].bins, tables["concrete"].cap
+    counts = {name: bins.counts(part.labels) for name, part in data.items()}
+    k = np.minimum(sum(counts.values()) // 3, cap)
+    assert np.array_equal(counts["val"], k)
+    assert np.array_equal(counts["test"], k)
+    assert sum(len(part) for part in data.values()) == 1030
+    np.testing.assert_allclose(data["train"].inputs.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(data["train"].inputs.std(0, correction=0), 1, atol=1e-5)
+    other = datasets.read_splits("concrete", UCI / "sample", seed=1)["test"].labels
+    assert not np.array_equal(other, data["test"].labels)
+
+
+def test_a_batch_is_its_samples(datasets):
+    train = datasets.read_splits("concrete", UCI / "sample")["train"]
+    batch = datasets.collate(train.__getitems__([4, 0, 9]))
+    for row, i in enumerate((4, 0, 9)):
+        for part, value in zip(batch, train[i]):
+            assert np.array_equal(np.ravel(part[row]), np.ravel(value))
+
+
+@pytest.mark.parametrize("how", ["smoter", "smogn", "over", "under"])
+def test_resampling_changes_the_training_rows_alone(how, datasets):
+    plain = datasets.read_splits("concrete", UCI / "sample")
+    data = datasets.read_splits("concrete", UCI / "sample", resample=how)
+    assert len(data["train"]) != len(plain["train"]) or not np.array_equal(data["train"].labels, plain["train"].labels)
+    for part in ("val", "test"):
+        assert np.array_equal(data[part].inputs, plain[part].inputs)
+    assert np.isfinite(data["train"].inputs.numpy()).all()
+
+
+def test_the_four_real_tables_read_as_they_are(shared, datasets, tables):
+    folder = shared / "data" / "uci"
+    if not folder.is_dir():
+        pytest.skip("no UCI tables")
+    for name, table in tables.items():
+        numbers, categories, labels = datasets.read_table(name, folder)
+        assert numbers.shape == (table.rows, table.inputs - len(table.categories))
+        assert [len(np.unique(column)) for column in categories] == [3] * len(table.categories)
+        assert table.bins.edges[0] <= labels.min()
+        assert labels.max() <= table.bins.edges[-1]
+    data = datasets.read_splits("abalone", folder, resample="smogn")
+    sexes = data["train"].inputs[:, -3:]
+    assert ((sexes == 0) | (sexes == 1)).all()
+    assert (sexes.sum(1) == 1).all()
+
+
+def test_files_of_ones_own_are_taken_once_they_are_known_to_be_right(tmp_path, shared):
+    folder, out = shared / "data" / "uci", tmp_path / "data"
+    assert "complete" in execute(["download_uci.py", "--from", folder, "--data_dir", out], UCI)
+    names = {path.name for path in out.iterdir()}
+    assert names == {"airfoil_self_noise.dat", "abalone.data", "real_estate.csv", "concrete.csv"}
+    (out / "abalone.data").write_bytes((folder / "abalone.data").read_bytes().replace(b"\n", b"\r\n"))
+    execute(["download_uci.py", "--dataset", "abalone", "--data_dir", out], UCI)
+    changed = (folder / "abalone.data").read_text().replace("0.455", "0.456", 1)
+    (tmp_path / "abalone.data").write_text(changed)
+    flags = ["--dataset", "abalone", "--from", tmp_path / "abalone.data", "--data_dir", tmp_path / "b"]
+    said = execute(["download_uci.py", *flags], UCI, code=2)
+    assert "other numbers than UCI's" in said
+    assert not list((tmp_path / "b").iterdir())
+
+
+def test_spreadsheets_are_read_as_uci_gives_them(tmp_path, datasets, tables):
+    pd = pytest.importorskip("pandas")
+    pytest.importorskip("openpyxl")
+    frame = pd.read_csv(UCI / "sample" / "concrete.csv")
+    frame.to_excel(tmp_path / "concrete.xlsx", index=False)
+    by_csv = datasets.parse(UCI / "sample" / "concrete.csv", tables["concrete"])
+    by_sheet = datasets.parse(tmp_path / "concrete.xlsx", tables["concrete"])
+    assert np.array_equal(by_csv[0], by_sheet[0])
+    assert np.array_equal(by_csv[2], by_sheet[2])
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda lines: lines[:-1], "expected 1030 rows, found 1029"),
+        (lambda lines: [*lines[:5], "1,2,3", *lines[6:]], "row 5: expected 9 columns, found 3"),
+        (lambda lines: [*lines[:5], "1,2,3,4,5,6,7,?,9", *lines[6:]], "row 5: expected numbers"),
+        (lambda lines: [*lines[:5], "1,2,3,4,5,6,7,nan,9", *lines[6:]], "row 5: expected numbers"),
+        (lambda lines: [line.rsplit(",", 1)[0] + ",7" for line in lines], "mean 35.818, found 7"),
+    ],
+)
+def test_a_table_that_is_another_is_refused_with_its_line(change, named, tmp_path, datasets):
+    lines = (UCI / "sample" / "concrete.csv").read_text().splitlines()
+    (tmp_path / "concrete.csv").write_text("\n".join(change(lines)))
+    with pytest.raises(ValueError, match=named):
+        datasets.read_table("concrete", tmp_path)
+
+
+def test_an_explicit_split_decides_the_rows_and_zero_shot_labels_are_measured_apart(tmp_path):
+    split = tmp_path / "gap.csv"
+    shutil.copy(UCI / "sample" / "concrete.csv", tmp_path)
+    said = execute(
+        ["-m", "imbalanced_regression", "protocols", tmp_path / "concrete.csv", "--target", "strength", "--shape", "gap",
+         "--width", "2", "--cap", "8", "--out", split], ROOT,
+    )
+    assert "zero_interp" in said
+    execute(["train.py", *SMALL, "--split", split, "--store_root", tmp_path / "runs"], UCI)
+    metrics = json.loads(next((tmp_path / "runs").glob("*/metrics.json")).read_text())["test"]
+    assert metrics["zero_interp"]["count"] > 10
+    assert metrics["zero_interp"]["l1"] > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--dataset", "abalone"], "holds none of abalone.data.*download_uci.py --dataset abalone"),
+        (["--split", "none.csv"], "--split: there is no file none.csv"),
+        (["--resample", "rose"], "--resample"),
+        (["--split_seed", "-1"], "--split_seed.*-1"),
+        (["--lds"], "--lds.*--reweight"),
+    ],
+)
+def test_flags_that_cannot_be_end_with_one_line_and_exit_code_2(flags, named, tmp_path):
+    said = execute(["train.py", *SMALL, *flags, "--store_root", tmp_path], UCI, code=2)
+    assert re.search(named, said)
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_every_row_of_the_sweep_trains(trained, tmp_path):
+    tomllib = pytest.importorskip("tomllib")
+    rows = tomllib.loads((UCI / "methods.toml").read_text())
+    assert set(rows.pop("datasets")) == {"airfoil", "abalone", "real_estate", "concrete"}
+    lines = [
+        ["train.py", *SMALL, *shlex.split(row["flags"].replace("{vanilla}", str(trained / "ckpt.best.pth.tar"))),
+         "--store_root", tmp_path / str(number)]
+        for number, row in enumerate(rows.values())
+    ]
+    together(lines, UCI)
+    names = {next((tmp_path / str(number)).iterdir()).name for number in range(len(lines))}
+    assert len(names) == len(lines)
+
+
+def test_every_command_of_the_readme_runs(trained, tmp_path, shared):
+    found = commands(UCI / "README.md")
+    assert len(found) > 10
+    lines = []
+    for number, command in enumerate(found):
+        program, *words = shlex.split(command.replace("<ckpt>", str(trained / "ckpt.best.pth.tar")))
+        assert program == "python", command
+        if words[0] == "train.py":
+            own = ["--data_dir", shared / "data" / "uci", "--epochs", "1", "--store_root", tmp_path / str(number)]
+            if "--split" in words:
+                words[words.index("--split") + 1] = str(tmp_path / "gap.csv")
+            lines.append([*words, *own])
+        elif words[0] == "download_uci.py":
+            source = ["--from", shared / "data" / "uci"] if "--from" not in words else []
+            words = [str(shared / "data" / "uci") if word == "FOLDER" else word for word in words]
+            lines.append([*words, *source, "--data_dir", tmp_path / "data"])
+        elif words[2] == "protocols":
+            execute([*words[:-1], tmp_path / "gap.csv"], UCI)
+        elif words[2] == "sweep":
+            assert "--print" in words or execute([*words, "--print", "--out", tmp_path / "sweep"], ROOT)
+        else:
+            pytest.fail(f"no test runs {command!r}")
+    together(lines, UCI)
