@@ -334,7 +334,27 @@ def _as_they_are(*_):
     """the training samples as they are"""
 
 
-RESAMPLES: dict[str, Callable] = {"none": _as_they_are}
+def _smoter(*_):
+    """SMOTER: rare rows of a table interpolated, common ones left out (Torgo et al., EPIA 2013)"""
+    # the benchmark's own reader: from .methods.resampling import smoter
+
+
+def _smogn(*_):
+    """SMOGN: as SMOTER, with noise where no neighbour is near (Branco et al., LIDTA 2017)"""
+    # the benchmark's own reader: from .methods.resampling import smogn
+
+
+def _over(*_):
+    """rare rows of a table repeated at random"""
+    # the benchmark's own reader: from .methods.resampling import random_oversample
+
+
+def _under(*_):
+    """common rows of a table left out at random"""
+    # the benchmark's own reader: from .methods.resampling import random_undersample
+
+
+RESAMPLES: dict[str, Callable] = {"none": _as_they_are, "smoter": _smoter, "smogn": _smogn, "over": _over, "under": _under}
 
 
 # -- features -----------------------------------------------------------------------------------------------------------

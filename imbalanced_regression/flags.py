@@ -98,8 +98,8 @@ def _add_knobs(parser: ArgumentParser) -> None:
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
-def plan(args: Namespace) -> Plan:
-    """The plan that the flags describe.
+def plan(args: Namespace, *, resamples: bool = False) -> Plan:
+    """The plan that the flags describe; `resamples` says that the benchmark's samples are rows of a table.
 
     Raises ValueError for flags that do not go together or are out of range, with the way out.
     """
@@ -129,6 +129,11 @@ def plan(args: Namespace) -> Plan:
         raise ValueError("--predictions: goes with --evaluate; a run that trains writes predictions.csv into its folder")
     if args.predictions and not Path(args.predictions).parent.is_dir():
         raise ValueError(f"--predictions: there is no folder {Path(args.predictions).parent}; make it first")
+    if args.resample != "none" and not resamples:
+        raise ValueError(
+            f"--resample {args.resample}: makes new rows of a table by mixing its rows, which images, words and nights are not; "
+            "pass --resample none, and --reweight for rare labels"
+        )
     _check_methods(args)
     needed = 2 if {*args.terms, args.pretrain} & set(choices.TWO_VIEWS) else 1
     args.views = needed if args.views is None else args.views

@@ -75,6 +75,7 @@ def test_retraining_needs_no_weights():
         ("--terms ranksim ranksim", "--terms: ranksim is named twice"),
         ("--pretrain rnc --terms ranksim", "--pretrain rnc: trains the encoder alone; leave out --terms"),
         ("--pretrain rnc --fds", "--pretrain rnc: .* leave out --fds"),
+        ("--resample smogn", "--resample smogn: makes new rows of a table"),
         ("--predictions x.csv", "--predictions: goes with --evaluate"),
     ],
 )
@@ -92,6 +93,7 @@ def test_a_default_of_no_flag_is_refused():
 def test_settings_of_methods_not_used_are_known():
     settings = flags.settings(parse("--terms", "ranksim", "--loss", "focal_l1"))
     unused = choices.of_methods_not_used(settings)
-    assert {"lds_ks", "fds_mmt", "bucket_start", "start_update", "bmc_sigma", "conr_push", "huber_beta", "uvote_heads"} <= unused
+    others = {"lds_ks", "fds_mmt", "bucket_start", "start_update", "bmc_sigma", "conr_push", "huber_beta", "uvote_heads"}
+    assert others <= unused
     assert not {"ranksim_strength", "focal_beta", "lr", "loss"} & unused
     assert choices.owners("focal_beta") == ["focal_l1", "focal_mse"]

@@ -5,7 +5,7 @@ Source: "mlp" (d-20-30-10-1) is SRL's, CVPR 2025, section UCI-DIR; "wide" is our
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 HIDDEN = {"mlp": (20, 30, 10), "wide": (256, 256, 64)}  # what --model chooses from
 
@@ -19,14 +19,3 @@ class Encoder(nn.Sequential):
             layers += [nn.Linear(before, width), nn.ReLU()]
         super().__init__(*layers)
         self.feature_dim = HIDDEN[model][-1]
-
-
-class ScaledLinear(nn.Linear):
-    """Features -> label, (B, 1): a linear layer in standard deviations of the training labels, from their mean on."""
-
-    def __init__(self, feature_dim: int, center: float, scale: float):
-        super().__init__(feature_dim, 1)
-        self.center, self.scale = center, scale
-
-    def forward(self, features: Tensor) -> Tensor:
-        return super().forward(features) * self.scale + self.center
