@@ -131,8 +131,8 @@ def plan(args: Namespace, *, resamples: bool = False) -> Plan:
         raise ValueError(f"--predictions: there is no folder {Path(args.predictions).parent}; make it first")
     if args.resample != "none" and not resamples:
         raise ValueError(
-            f"--resample {args.resample}: makes new rows of a table by mixing its rows, which images, words and nights are not; "
-            "pass --resample none, and --reweight for rare labels"
+            f"--resample {args.resample}: makes new rows of a table by mixing its rows, which images, words and nights are "
+            "not; pass --resample none, and --reweight for rare labels"
         )
     _check_methods(args)
     needed = 2 if {*args.terms, args.pretrain} & set(choices.TWO_VIEWS) else 1

@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "testing": {"bins", "choices", "methods.losses", "training"},
     "faces": {"bins", "files", "images", "choices", "cli", "flags", "methods.lds", "training.loaders", "training.plan"},
     "tools": {"", "bins", "choices", "cli", "files", "methods", "metrics", "training.checkpoint", "training.plan"},
-    "sklearn": {"bins", "methods", "metrics"},
+    "sklearn": {"bins", "methods", "metrics", "training.model"},
     "__main__": {"cli", "files", "tools"},
 }
 
@@ -153,8 +153,8 @@ def test_help_answers_without_torch(tmp_path):
 def test_a_wheel_holds_every_package_and_imports_in_a_clean_place(tmp_path):
     pytest.importorskip("setuptools")
     source = tmp_path / "source"
-    beside = [LIBRARY / "__init__.py", LIBRARY / "py.typed", *(ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE"))]
-    for path in [*modules(), *beside]:
+    beside = [ROOT / name for name in ("pyproject.toml", "README.md", "LICENSE")]
+    for path in [*modules(), LIBRARY / "__init__.py", LIBRARY / "py.typed", *beside]:
         target = source / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())

@@ -1,0 +1,81 @@
+"""Methods end to end, by their flags: a term and a loss over the whole batch on every benchmark's sample, and the other slots."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import pytest
+import torch
+import trusted
+from commands import ROOT, execute
+
+STS, UCI = ROOT / "sts-b-dir", ROOT / "uci-dir"
+
+
+def finished(store):
+    """The only run in a folder: its path and metrics."""
+    (run,) = (path for path in store.iterdir() if path.is_dir())
+    return run, json.loads((run / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("folder", sorted(trusted.BENCHMARKS))
+def test_ranksim_and_a_learning_bmc_train_on_every_sample(tmp_path, folder):
+    """The noise learns at its own rate, and a resumed run goes on with it."""
+    data = trusted.make_sample(folder, tmp_path / "data")
+    method = ("--terms", "ranksim", "--loss", "bmc", "--bmc_learn", "--store_root", str(tmp_path / "runs"))
+    execute(["train.py", *trusted.words(folder, data, 1, *method)], ROOT / folder)
+    run, metrics = finished(tmp_path / "runs")
+    assert "_ranksim_" in run.name
+    assert "_bmc_" in run.name
+    assert metrics["test"]["overall"]["l1"] > 0
+    start = torch.load(run / "ckpt.pth.tar", weights_only=True)["objective"]
+    assert start["term0._extra_state"]["calls"] > 0
+    execute(["train.py", *trusted.words(folder, data, 2, *method, "--resume")], ROOT / folder)
+    then = torch.load(run / "ckpt.pth.tar", weights_only=True)["objective"]
+    assert then["criterion.log_sigma"] != start["criterion.log_sigma"]
+    assert then["term0._extra_state"]["calls"] == 2 * start["term0._extra_state"]["calls"]
+
+
+SMALL = ("--data_dir", "sample", "--epochs", "2", "--batch_size", "64", "--device", "cpu", "--schedule")
+
+
+def uci(tmp_path, name: str, *words):
+    execute(["train.py", *SMALL, *words, "--store_root", tmp_path / name], UCI)
+    return finished(tmp_path / name)
+
+
+@pytest.mark.parametrize("head", ["gaussian", "laplace", "uvote", "nig"])
+def test_heads_write_the_spread_of_their_predictions(tmp_path, head):
+    run, _ = uci(tmp_path, head, "--head", head)
+    rows = list(csv.DictReader((run / "predictions.csv").read_text().splitlines()))
+    assert all(float(row["spread"]) > 0 for row in rows)
+    assert f"_{head}" in run.name
+
+
+def test_pretraining_by_rank_n_contrast_goes_to_a_linear_stage(tmp_path):
+    run, _ = uci(tmp_path, "first", "--pretrain", "rnc")
+    assert "_pretrain_" in run.name
+    last = run / "ckpt.pth.tar"
+    second, _ = uci(tmp_path, "second", "--pretrained", last, "--retrain_fc")
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in (last, second / "ckpt.pth.tar")]
+    encoders = [{name: value for name, value in state.items() if name.startswith("encoder.")} for state in states]
+    assert encoders[0]
+    assert all(torch.equal(encoders[0][name], encoders[1][name]) for name in encoders[0])
+
+
+@pytest.mark.parametrize(
+    "words", [["--ascent", "0.05"], ["--reweight", "dense"], ["--terms", "conr", "srl", "ordinal_entropy", "--loss", "dist"]],
+    ids=lambda words: words[0],
+)
+def test_the_other_slots_train(tmp_path, words):
+    _, metrics = uci(tmp_path, "run", *words)
+    assert metrics["test"]["overall"]["l1"] > 0
+
+
+def test_a_head_for_vectors_is_refused_on_depth_maps(tmp_path):
+    folder = "nyud2-dir"
+    data = trusted.make_sample(folder, tmp_path / "data")
+    words = trusted.words(folder, data, 1, "--head", "laplace", "--store_root", str(tmp_path / "runs"))
+    said = execute(["train.py", *words], ROOT / folder, code=2)
+    assert "train.py: error: --head laplace: predicts one label from one vector, not a map of pixels" in said
