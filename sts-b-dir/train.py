@@ -73,8 +73,7 @@ def main() -> None:
 
     with flags.started(args, "sts-b", args.model, suffix=args.suffix, default_seed=DEFAULTS["seed"]) as (ranks, folder):
         data = tasks.find_data(args.data_dir)
-        lower = bool(args.lowercase)
-        pairs = {split: tasks.read_pairs(data / file, args.max_seq_len, lowercase=lower) for split, file in tasks.FILES.items()}
+        pairs = {split: tasks.read_pairs(data / file, args.max_seq_len, lowercase=bool(args.lowercase)) for split, file in tasks.FILES.items()}
         vocabulary = tasks.build_vocabulary(list(pairs.values()), args.max_word_v_size)
         train_scores = pairs["train"].scores
         labels = choices.Labels(BINS, BINS.counts(train_scores), train_scores)
@@ -90,7 +89,7 @@ def main() -> None:
             embeddings, train_words=bool(args.train_words) or not args.glove, d_hid=args.d_hid, layers=args.n_layers_enc,
             highway_layers=args.n_layers_highway, dropout=args.dropout, dropout_embs=args.dropout_embs,
             words=tasks.words_of(vocabulary),
-            published_order=tasks.is_published(data, args.max_seq_len, args.max_word_v_size, lower),
+            published_order=tasks.is_published(data, args.max_seq_len, args.max_word_v_size, bool(args.lowercase)),
         )
         model = Regressor(encoder, make_head(encoder.feature_dim), flags.build_fds(args, FDS, encoder.feature_dim))
         flags.set_head(args, model, labels)

@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "faces": {"bins", "files", "images", "choices", "cli", "flags", "methods.lds", "training.loaders", "training.plan"},
     "tools": {"", "bins", "choices", "cli", "files", "methods", "metrics", "training.checkpoint", "training.plan"},
     "sklearn": {"bins", "methods", "metrics", "training.model"},
-    "__main__": {"cli", "files", "tools"},
+    "__main__": {"bins", "cli", "files", "tools"},
 }
 
 

@@ -1,4 +1,4 @@
-"""Methods end to end, by their flags: a term and a loss over the whole batch on every benchmark's sample, and the other slots."""
+"""Methods end to end by their flags: a term and a loss over the whole batch on every sample, and the other slots on a table."""
 
 from __future__ import annotations
 

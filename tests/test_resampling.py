@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from slow import resampling as slow
 
-from imbalanced_regression.methods import resampling
+from imbalanced_regression.methods import bumps, neighbours, resampling
 from imbalanced_regression.methods.columns import read_table
 from imbalanced_regression.methods.relevance import Relevance, fivenum
 from imbalanced_regression.methods.resampling import random_oversample, random_undersample, smogn, smoter
@@ -126,11 +126,11 @@ def test_bumps_and_their_shares_equal_the_twins(n, seed, ratio):
     expected = slow.bumps(labels.tolist(), phi.tolist(), 0.5)
     if len(expected) == 1:
         return
-    found = resampling.find_bumps(labels, phi, 0.5)
+    found = bumps.find_bumps(labels, phi, 0.5)
     assert [bump.rows.tolist() for bump in found] == expected
     assert [bump.rare for bump in found] == [phi[rows[0]] >= 0.5 for rows in expected]
     sizes = [len(rows) for rows in expected]
-    np.testing.assert_allclose(resampling.shares_of(np.array(sizes), ratio), slow.shares(sizes, ratio), rtol=1e-12)
+    np.testing.assert_allclose(bumps.shares_of(np.array(sizes), ratio), slow.shares(sizes, ratio), rtol=1e-12)
 
 
 @settings(max_examples=30)
@@ -139,14 +139,14 @@ def test_neighbours_and_half_medians_equal_the_twins_by_tree_and_by_blocks(n, wi
     rng = np.random.default_rng(seed)
     space = np.round(rng.normal(size=(n, width)), 1)  # ties, and equal rows
     codes = rng.integers(0, 3, (n, nominal))
-    found = resampling.nearest(space, codes, k)
+    found = neighbours.nearest(space, codes, k)
     assert found.shape == (n, min(k, n - 1))
     assert (found != np.arange(n)[:, None]).all()
     assert all(len(set(row)) == len(row) for row in found.tolist())
     reached = resampling._pair_distance(space, codes, np.arange(n)[:, None].repeat(found.shape[1], 1).ravel(), found.ravel())
     expected = slow.neighbour_distances(space.tolist(), codes.tolist(), k)
     np.testing.assert_allclose(np.sort(reached.reshape(found.shape), axis=1), expected, atol=1e-7)
-    medians = resampling.half_medians(space, codes, rng)
+    medians = neighbours.half_medians(space, codes, rng)
     np.testing.assert_allclose(medians, slow.half_medians(space.tolist(), codes.tolist()), atol=1e-7)
 
 
@@ -154,9 +154,9 @@ def test_neighbours_and_half_medians_equal_the_twins_by_tree_and_by_blocks(n, wi
 def test_small_blocks_find_the_same_neighbours_and_medians(width, monkeypatch):
     rng = np.random.default_rng(2)
     space, codes = rng.normal(size=(50, width)), rng.integers(0, 2, (50, 1))
-    whole = resampling.nearest(space, codes, 4), resampling.half_medians(space, codes, rng)
-    monkeypatch.setattr(resampling, "_BLOCK_CELLS", 130)
-    parts = resampling.nearest(space, codes, 4), resampling.half_medians(space, codes, rng)
+    whole = neighbours.nearest(space, codes, 4), neighbours.half_medians(space, codes, rng)
+    monkeypatch.setattr(neighbours, "_BLOCK_CELLS", 130)
+    parts = neighbours.nearest(space, codes, 4), neighbours.half_medians(space, codes, rng)
     assert np.array_equal(np.sort(whole[0]), np.sort(parts[0]))
     np.testing.assert_allclose(whole[1], parts[1])
 
@@ -164,9 +164,9 @@ def test_small_blocks_find_the_same_neighbours_and_medians(width, monkeypatch):
 def test_medians_of_large_bumps_look_at_a_sample(monkeypatch):
     rng = np.random.default_rng(2)
     space, codes = rng.normal(size=(900, 3)), np.empty((900, 0), int)
-    exact = resampling.half_medians(space, codes, rng)
-    monkeypatch.setattr(resampling, "_MEDIAN_ROWS", 300)
-    sampled = resampling.half_medians(space, codes, rng)
+    exact = neighbours.half_medians(space, codes, rng)
+    monkeypatch.setattr(neighbours, "_MEDIAN_ROWS", 300)
+    sampled = neighbours.half_medians(space, codes, rng)
     assert not np.array_equal(exact, sampled)
     np.testing.assert_allclose(sampled, exact, rtol=0.2)
 

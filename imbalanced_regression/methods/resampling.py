@@ -10,41 +10,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
+from .bumps import EPS, Bump, find_bumps, kept, shares_of, some_of
 from .columns import Table, read_table, read_target, target_like
+from .neighbours import half_medians, nearest, pair_distance
 from .relevance import Relevance
 
 logger = logging.getLogger(__name__)
 
-RATIOS = ("balance", "extreme")
 DISTANCES = ("auto", "euclidean", "heom")
 RELEVANCES = ("boxplot", "density")
-
-_BLOCK_CELLS = 1 << 22  # distances held at a time: 32 MiB as float64
-_TREE_WIDTH = 15  # from about that many columns on a tree looks at nearly every row
-_MEDIAN_ROWS = 2000  # rows that a bump's medians look at, drawn once where it has more
-
-
-@dataclass
-class Bump:
-    """A run of neighbouring labels: its rows (n,) in X, whether they are rare, and the share of them that is wanted."""
-
-    rows: np.ndarray
-    rare: bool
-    share: float = 1.0
-
-    @property
-    def extra(self) -> int:
-        """Synthetic cases wanted: for each case the whole part of share - 1, and cases drawn for the rest."""
-        n, more = len(self.rows), self.share - 1
-        return 0 if more <= 0 else n * int(more + _EPS) + int(n * (more - int(more + _EPS)) + _EPS)
-
-
-_EPS = 1e-9  # 49 / 100 * 100 is 49 and not 48
 
 
 def smoter(
@@ -146,7 +123,7 @@ def random_oversample(
     labels, bumps, rng = _begin(y, _length(X), relevance, threshold, seed)
     _check_single(ratio, bumps, rare=True)
     _set_shares(bumps, ratio, rare=True)
-    drawn = [np.concatenate([np.repeat(b.rows, int(b.share - 1 + _EPS)), _some_of(b, rng)]) for b in bumps if b.share > 1]
+    drawn = [np.concatenate([np.repeat(b.rows, int(b.share - 1 + EPS)), some_of(b, rng)]) for b in bumps if b.share > 1]
     rows = np.concatenate([np.arange(len(labels)), *drawn]).astype(np.int64)
     return _take(X, rows), _take(y, rows)
 
@@ -166,54 +143,11 @@ def random_undersample(
     _, bumps, rng = _begin(y, _length(X), relevance, threshold, seed)
     _check_single(ratio, bumps, rare=False)
     _set_shares(bumps, ratio, rare=False)
-    rows = np.sort(np.concatenate([_kept(bump, rng) for bump in bumps]))
+    rows = np.sort(np.concatenate([kept(bump, rng) for bump in bumps]))
     return _take(X, rows), _take(y, rows)
 
 
 # -- bumps -------------------------------------------------------------------------------------------------------------
-
-
-def find_bumps(labels: np.ndarray, phi: np.ndarray, threshold: float) -> list[Bump]:
-    """Maximal runs of rare or other cases in the order of their labels (N,); equal labels keep their order.
-
-    Raises ValueError where all cases are of one kind.
-    """
-    order = np.argsort(labels, kind="stable")
-    rare = phi[order] >= threshold
-    if not rare.any():
-        raise ValueError(
-            f"y: no rare cases: phi reaches {phi.max():.3g}, below threshold = {threshold:g}; lower it, or pass "
-            "relevance='density' or Relevance(points)"
-        )
-    if rare.all():
-        raise ValueError(
-            f"y: all cases are rare: phi is at least {phi.min():.3g}, threshold = {threshold:g}; raise it or pass another "
-            "relevance"
-        )
-    starts = np.flatnonzero(np.diff(rare)) + 1
-    return [Bump(rows, bool(rare[start])) for rows, start in zip(np.split(order, starts), [0, *starts])]
-
-
-def shares_of(sizes: np.ndarray, ratio: str | Sequence[float]) -> np.ndarray:
-    """The wanted size of every bump over its size, (n_b,), as `smoter` says of `ratio`. Raises ValueError for another one."""
-    sizes = np.asarray(sizes, dtype=np.float64)
-    mean = np.round(sizes.sum() / len(sizes))
-    if isinstance(ratio, str):
-        if ratio == "balance":
-            return mean / sizes
-        if ratio == "extreme":
-            wanted = mean**2 / sizes
-            return np.round(wanted * (mean * len(sizes) / wanted.sum()) / sizes, 1)
-        raise ValueError(f"ratio: expected {' or '.join(RATIOS)} or a list of {len(sizes)} shares, found {ratio!r}")
-    shares = np.asarray(ratio, dtype=np.float64)
-    if shares.shape != sizes.shape:
-        raise ValueError(
-            f"ratio: expected one share for each of the {len(sizes)} bumps (of {', '.join(f'{n:g}' for n in sizes)} cases), "
-            f"found {shares.size}"
-        )
-    if not (np.isfinite(shares) & (shares > 0)).all():
-        raise ValueError(f"ratio: shares must be above 0, found {shares[~(np.isfinite(shares) & (shares > 0))][0]:g}")
-    return shares
 
 
 def _begin(y, rows: int, relevance, threshold: float, seed) -> tuple[np.ndarray, list[Bump], np.random.Generator]:
@@ -233,17 +167,6 @@ def make_relevance(relevance, labels: np.ndarray):
     if relevance == "density":
         return Relevance.density(labels)
     raise ValueError(f"relevance: expected {', '.join(RELEVANCES)} or a Relevance, found {relevance!r}")
-
-
-def _kept(bump: Bump, rng: np.random.Generator) -> np.ndarray:
-    if bump.share >= 1:
-        return bump.rows
-    return rng.choice(bump.rows, int(bump.share * len(bump.rows) + _EPS), replace=False)
-
-
-def _some_of(bump: Bump, rng: np.random.Generator) -> np.ndarray:
-    """Rows drawn for the broken part of the share, each at most once."""
-    return rng.choice(bump.rows, bump.extra % len(bump.rows), replace=False)
 
 
 def _check_single(ratio, bumps: list[Bump], *, rare: bool) -> None:
@@ -303,7 +226,7 @@ def _resample(X, y, relevance, threshold, ratio, *, k, distance, categorical, pe
     labels, bumps, rng = _begin(y, len(table), relevance, threshold, seed)
     for bump, share in zip(bumps, shares_of(np.array([len(bump.rows) for bump in bumps]), ratio)):
         bump.share = float(share)
-    kept = np.sort(np.concatenate([_kept(bump, rng) for bump in bumps]))
+    kept = np.sort(np.concatenate([kept(bump, rng) for bump in bumps]))
     parts = [_synthetics(table, labels, bump, int(k), heom, per_feature, pert, rng) for bump in bumps if bump.extra]
     if not parts:
         logger.warning("no synthetic case is wanted: every bump has its size already, or more")
@@ -321,7 +244,7 @@ def _synthetics(
     rows = bump.rows
     x, codes, y = table.numbers[rows], table.codes[rows], labels[rows]
     n = len(rows)
-    seeds = np.concatenate([np.repeat(np.arange(n), int(bump.share - 1 + _EPS)), rng.choice(n, bump.extra % n, replace=False)])
+    seeds = np.concatenate([np.repeat(np.arange(n), int(bump.share - 1 + EPS)), rng.choice(n, bump.extra % n, replace=False)])
     seeds = seeds.astype(np.int64)
     if n == 1:
         return x[seeds], rows[seeds][:, None].repeat(codes.shape[1], axis=1), y[seeds]
@@ -336,7 +259,7 @@ def _synthetics(
     numbers, source, made = interpolate(table, x, codes, y, ranges, seeds, other, u, coin)
     if pert is not None:
         reach = half_medians(space, codes, rng)[seeds]
-        far = _pair_distance(space, codes, seeds, other) >= reach
+        far = pair_distance(space, codes, seeds, other) >= reach
         scale = np.minimum(reach[far], pert)
         numbers[far], source[far], made[far] = _noisy(table, x, y, seeds[far], scale, codes.shape[1], rng)
     return numbers, rows[source], made
@@ -374,57 +297,3 @@ def _noisy(
     made = y[seeds] + rng.normal(size=len(seeds)) * y.std(ddof=1) * scale
     source = rng.integers(len(x), size=(len(seeds), nominal))
     return table.rounded(x[seeds] + noise), source, np.clip(made, y.min(), y.max())
-
-
-# -- distances, block by block -----------------------------------------------------------------------------------------
-
-
-def nearest(space: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
-    """The k nearest other rows of every row, (n, min(k, n - 1)) int64: space (n, P) numbers, codes (n, C) categories.
-
-    The distance is the root of the squared differences of numbers plus the number of categories that differ.
-    """
-    n, k = len(space), min(k, len(space) - 1)
-    if codes.shape[1] == 0 < space.shape[1] <= _TREE_WIDTH:
-        _, found = cKDTree(space).query(space, k=k + 1, workers=1)
-        mine = found == np.arange(n)[:, None]
-        mine[~mine.any(axis=1), -1] = True  # among many equal rows a row need not find itself
-        return found[~mine].reshape(n, k).astype(np.int64)
-    result = np.empty((n, k), dtype=np.int64)
-    for start, squared in _blocks(space, codes, space, codes):
-        block = np.arange(len(squared))
-        squared[block, start + block] = np.inf
-        result[start : start + len(squared)] = np.argpartition(squared, k - 1, axis=1)[:, :k]
-    return result
-
-
-def half_medians(space: np.ndarray, codes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(n,) half the median of each row's distances to all rows, its own 0 counted in; to 2,000 of them where n is larger."""
-    n = len(space)
-    chosen = np.arange(n) if n <= _MEDIAN_ROWS else np.sort(rng.choice(n, _MEDIAN_ROWS, replace=False))
-    result = np.empty(n)
-    for start, squared in _blocks(space, codes, space[chosen], codes[chosen]):
-        if n <= _MEDIAN_ROWS:  # rounding leaves a little of a row's distance to itself
-            block = np.arange(len(squared))
-            squared[block, start + block] = 0
-        result[start : start + len(squared)] = np.median(np.sqrt(squared, out=squared), axis=1, overwrite_input=True)
-    return result / 2
-
-
-def _blocks(space: np.ndarray, codes: np.ndarray, others: np.ndarray, other_codes: np.ndarray):
-    """(start, squared distances (b, m)) for b rows at a time to all m others."""
-    step = max(1, _BLOCK_CELLS // len(others))
-    own = np.einsum("np,np->n", others, others)
-    for start in range(0, len(space), step):
-        part = space[start : start + step]
-        squared = part @ (-2 * others.T)
-        squared += own
-        squared += np.einsum("np,np->n", part, part)[:, None]
-        np.maximum(squared, 0, out=squared)
-        for mine, theirs in zip(codes[start : start + step].T, other_codes.T):
-            squared += mine[:, None] != theirs
-        yield start, squared
-
-
-def _pair_distance(space: np.ndarray, codes: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.sqrt(((space[a] - space[b]) ** 2).sum(axis=1) + (codes[a] != codes[b]).sum(axis=1))
