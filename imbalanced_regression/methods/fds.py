@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from ..bins import Bins, as_array, check_bins
+from .bin_statistics import merged_over_ranks, of_another_unit, smoothed_over_bins, sums_of_both, zero_sums
 from .own_types import OwnTypes
 from .windows import get_lds_kernel_window
 
 logger = logging.getLogger(__name__)
 
 _CHUNK_ELEMENTS = 1 << 19  # features taken at a time: bounds the extra memory (4 MiB a copy) and stays in the cache
-_NEARLY_ALL = 0.9  # of an epoch's labels in one row, or outside the bins: labels and bins are hardly of one unit
 
 
 class FDS(OwnTypes):
@@ -264,20 +264,10 @@ class FDS(OwnTypes):
         own = self._sums or self._zero_sums(self.running_mean.device)
         if [part.shape for part in sums] != [part.shape for part in own]:
             raise ValueError(f"sums: expected shapes {[tuple(part.shape) for part in own]}")
-        count, reference, total, squares = (part.to(mine) for part, mine in zip(sums, own))
-        if self._sums is not None:  # the other sums, as distances to this reference
-            reference_here = torch.where(own[0][:, None] > 0, own[1], reference)
-            n, apart = count[:, None], reference - reference_here
-            squares = own[3] + squares + apart * (2 * total + n * apart)
-            total = own[2] + total + n * apart
-            count, reference = own[0] + count, reference_here
-        self._sums = (count.clone(), reference.clone(), total.clone(), squares.clone())
+        self._sums = sums_of_both(own, [part.to(mine) for part, mine in zip(sums, own)])
 
     def _zero_sums(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        dtype, rows = _exact(device), self._rows_observed()
-        count = torch.zeros(rows, dtype=dtype, device=device)
-        reference, total, squares = torch.zeros(3, rows, self.feature_dim, dtype=dtype, device=device)
-        return count, reference, total, squares
+        return zero_sums(self._rows_observed(), self.feature_dim, device)
 
     def _rows_observed(self) -> int:
         return len(self.num_samples_tracked)
@@ -333,64 +323,20 @@ class FDS(OwnTypes):
         return seen, seen & (self.running_var > 0).any(dim=1, keepdim=True)
 
     def _warn_of_another_unit(self, count: Tensor, outside: Tensor | None) -> None:
-        rows, total = len(count), count.sum()
-        if self._warned or rows < 2:
-            return
-        fullest = count.max() / total
         # after a resume within the epoch, those outside are known for its rest only
-        beyond = outside / total if outside is not None else torch.zeros(())
-        if max(fullest, beyond) < _NEARLY_ALL:
-            return
-        self._warned = True
-        found = f"{100 * fullest:.0f} % of the epoch's labels share one of the {rows} rows"
-        if beyond > 0:
-            found += f" and {100 * min(1.0, float(beyond)):.0f} % lie outside the bins"
-        logger.warning(
-            "FDS: %s (%s), so there is little to smooth. Are labels and bins in the same unit? Give observe and smooth the "
-            "labels themselves, not standardised ones, and FDS bins made from them, such as bins=Bins.auto(labels)",
-            found, self.bins or f"whole labels {self.bucket_start} to {self.bucket_num - 1}",
-        )
+        if not self._warned and (found := of_another_unit(count, outside)):
+            self._warned = True
+            logger.warning(
+                "FDS: %s (%s), so there is little to smooth. Are labels and bins in the same unit? Give observe and smooth the "
+                "labels themselves, not standardised ones, and FDS bins made from them, such as bins=Bins.auto(labels)",
+                found, self.bins or f"whole labels {self.bucket_start} to {self.bucket_num - 1}",
+            )
 
     def _merged_over_ranks(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Count (K, 1), mean and sum of squared deviations (K, D) of the epoch, over all ranks."""
-        count, reference, total, squares = self._sums or self._zero_sums(self.running_mean.device)
-        count = count[:, None]
-        mean = reference + total / count.clamp(min=1)
-        m2 = (squares - total.square() / count.clamp(min=1)).clamp(min=0)
-        dist = torch.distributed
-        if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-            return count, mean, m2
-        all_count, all_mean = count.clone(), count * mean
-        dist.all_reduce(all_count)
-        dist.all_reduce(all_mean)
-        all_mean /= all_count.clamp(min=1)
-        apart = mean - all_mean
-        apart = torch.where(apart.abs() > 1e-14 * all_mean.abs(), apart, 0)  # rounding, where a channel is constant
-        m2 += count * apart.square()
-        dist.all_reduce(m2)
-        return all_count, all_mean, m2
-
-    def _publish(self, epoch: int) -> None:
-        """The running statistics become those `smooth` uses, together with their smoothed values."""
-        self.epoch.fill_(epoch)
-        seen, varied = self._known()
-        self.running_mean_last_epoch.copy_(self.running_mean)
-        self.running_var_last_epoch.copy_(self.running_var)
-        if seen.any():
-            self.smoothed_mean_last_epoch.copy_(self._smooth_over_bins(self.running_mean, seen))
-            self.smoothed_var_last_epoch.copy_(self._smooth_over_bins(self.running_var, varied))
+        return merged_over_ranks(*(self._sums or self._zero_sums(self.running_mean.device)))
 
     def _smooth_over_bins(self, statistics: Tensor, known: Tensor) -> Tensor:
-        """Window average over the bins (K, D), mirrored at the ends (edge bin not repeated); unknown bins weigh nothing."""
-        dtype, rows, reach = _exact(statistics.device), len(statistics), self.ks // 2
-        at = torch.arange(-reach, rows + reach, device=statistics.device).abs()
-        at = (rows - 1) - (rows - 1 - at).abs()
-        values, weights = torch.where(known, statistics, 0).to(dtype)[at], known.to(dtype)[at]
-        weighted, mass = torch.zeros_like(values[:rows]), torch.zeros_like(weights[:rows])
-        for offset, weight in enumerate(self._window):  # in place over slices: a large table is not copied ks times
-            weighted.add_(values[offset : offset + rows], alpha=weight)
-            mass.add_(weights[offset : offset + rows], alpha=weight)
-        return torch.where(mass > 0, weighted.div_(mass), statistics.to(dtype))
+        return smoothed_over_bins(statistics, known, self._window)
 
     # -- the published calls -------------------------------------------------------------------------------------------
 
@@ -408,8 +354,3 @@ class FDS(OwnTypes):
         """The published end of an epoch: all its raw features (N, D) and labels (N,) at once, then `finish_epoch`."""
         self.observe(features, labels)
         self.finish_epoch(epoch)
-
-
-def _exact(device: torch.device) -> torch.dtype:
-    """float64, or float32 on the one kind of device that lacks it."""
-    return torch.float32 if device.type == "mps" else torch.float64
