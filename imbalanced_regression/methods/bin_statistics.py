@@ -55,6 +55,32 @@ def merged_over_ranks(
     return all_count, all_mean, m2
 
 
+def check_observed(count: Tensor, mean: Tensor, m2: Tensor, epoch: int, first_bin: int) -> None:
+    """Raise ValueError for an epoch without a sample, or with a feature that is no finite number, and name its bin."""
+    if not count.sum() > 0:
+        raise ValueError("finish_epoch: no features were observed in this epoch; call observe(features, labels) first")
+    finite = (mean.isfinite() & m2.isfinite()).all(dim=1)
+    if not finite.all():
+        bad = int((~finite).nonzero()[0]) + first_bin
+        raise ValueError(f"features: NaN or infinite in bin {bad} of epoch {epoch}; a lower learning rate may help")
+
+
+def shares_kept(
+    count: Tensor, tracked: Tensor, momentum: float | None, seen: Tensor, varied: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The share of the old mean, and of the old variance, that each bin keeps, (K, 1) each.
+
+    Args:
+        count: (K, 1) samples of the epoch. tracked: (K, 1) of all epochs, this one included.
+        momentum: the share kept; None averages all epochs by their sample counts.
+        seen, varied: (K, 1) bool, whether there is an old mean and an old variance to keep.
+    """
+    keep = 1 - count / tracked.clamp(min=1) if momentum is None else torch.full_like(count, momentum)
+    mean = torch.where(count > 0, torch.where(seen, keep, 0.0), 1.0)
+    variance = torch.where(varied, torch.where(count > 1, keep, 1.0), 0.0)
+    return mean, torch.where(count > 0, variance, 1.0)
+
+
 def smoothed_over_bins(statistics: Tensor, known: Tensor, window: list[float]) -> Tensor:
     """Average of (K, D) over the window around each bin, mirrored at the ends (edge bin not repeated).
 

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ..bins import Bins, as_array, check_bins
-from .bin_statistics import merged_over_ranks, of_another_unit, smoothed_over_bins, sums_of_both, zero_sums
+from . import bin_statistics
+from .bin_statistics import Sums, merged_over_ranks, smoothed_over_bins, zero_sums
 from .own_types import OwnTypes
 from .windows import get_lds_kernel_window
 
@@ -264,9 +265,9 @@ class FDS(OwnTypes):
         own = self._sums or self._zero_sums(self.running_mean.device)
         if [part.shape for part in sums] != [part.shape for part in own]:
             raise ValueError(f"sums: expected shapes {[tuple(part.shape) for part in own]}")
-        self._sums = sums_of_both(own, [part.to(mine) for part, mine in zip(sums, own)])
+        self._sums = bin_statistics.sums_of_both(own, [part.to(mine) for part, mine in zip(sums, own)])
 
-    def _zero_sums(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _zero_sums(self, device: torch.device) -> Sums:
         return zero_sums(self._rows_observed(), self.feature_dim, device)
 
     def _rows_observed(self) -> int:
@@ -292,30 +293,16 @@ class FDS(OwnTypes):
         self._sums = None
         if epoch < self.start_update:
             return
-        self._check_observed(count, mean, m2, epoch)
+        bin_statistics.check_observed(count, mean, m2, epoch, self.bucket_start)
         self._warn_of_another_unit(count[:, 0], outside)
         var = m2 / torch.where(count > 1, count - 1, 1)  # unbiased; 0 from a single sample
         seen, varied = self._known()
         self.num_samples_tracked += count[:, 0].to(self.num_samples_tracked)
-        if self.momentum is None:
-            keep = 1 - count / self.num_samples_tracked[:, None].to(count).clamp(min=1)
-        else:
-            keep = torch.full_like(count, self.momentum)
-        later = epoch > self.start_update
-        keep_mean = torch.where(count > 0, torch.where(seen & later, keep, 0.0), 1.0)
-        keep_var = torch.where(varied & later, torch.where(count > 1, keep, 1.0), 0.0)
-        keep_var = torch.where(count > 0, keep_var, 1.0)
-        for running, new, kept in ((self.running_mean, mean, keep_mean), (self.running_var, var, keep_var)):
+        later, tracked = epoch > self.start_update, self.num_samples_tracked[:, None].to(count)
+        kept_shares = bin_statistics.shares_kept(count, tracked, self.momentum, seen & later, varied & later)
+        for running, new, kept in zip((self.running_mean, self.running_var), (mean, var), kept_shares):
             running.copy_(new.lerp_(running.to(new.dtype), kept))
         self._publish(epoch)
-
-    def _check_observed(self, count: Tensor, mean: Tensor, m2: Tensor, epoch: int) -> None:
-        if not count.sum() > 0:
-            raise ValueError("finish_epoch: no features were observed in this epoch; call observe(features, labels) first")
-        finite = (mean.isfinite() & m2.isfinite()).all(dim=1)
-        if not finite.all():
-            bad = int((~finite).nonzero()[0]) + self.bucket_start
-            raise ValueError(f"features: NaN or infinite in bin {bad} of epoch {epoch}; a lower learning rate may help")
 
     def _known(self) -> tuple[Tensor, Tensor]:
         """Which rows have a mean, and which a variance, (K, 1) each: one sample, or only equal ones, have none."""
@@ -324,7 +311,7 @@ class FDS(OwnTypes):
 
     def _warn_of_another_unit(self, count: Tensor, outside: Tensor | None) -> None:
         # after a resume within the epoch, those outside are known for its rest only
-        if not self._warned and (found := of_another_unit(count, outside)):
+        if not self._warned and (found := bin_statistics.of_another_unit(count, outside)):
             self._warned = True
             logger.warning(
                 "FDS: %s (%s), so there is little to smooth. Are labels and bins in the same unit? Give observe and smooth the "
@@ -332,11 +319,18 @@ class FDS(OwnTypes):
                 found, self.bins or f"whole labels {self.bucket_start} to {self.bucket_num - 1}",
             )
 
+    def _publish(self, epoch: int) -> None:
+        """The running statistics become those `smooth` uses, together with their smoothed values."""
+        self.epoch.fill_(epoch)
+        seen, varied = self._known()
+        self.running_mean_last_epoch.copy_(self.running_mean)
+        self.running_var_last_epoch.copy_(self.running_var)
+        if seen.any():
+            self.smoothed_mean_last_epoch.copy_(smoothed_over_bins(self.running_mean, seen, self._window))
+            self.smoothed_var_last_epoch.copy_(smoothed_over_bins(self.running_var, varied, self._window))
+
     def _merged_over_ranks(self) -> tuple[Tensor, Tensor, Tensor]:
         return merged_over_ranks(*(self._sums or self._zero_sums(self.running_mean.device)))
-
-    def _smooth_over_bins(self, statistics: Tensor, known: Tensor) -> Tensor:
-        return smoothed_over_bins(statistics, known, self._window)
 
     # -- the published calls -------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .bin_statistics import check_observed, smoothed_over_bins
 from .fds import FDS
 
 _LEAST_VARIANCE = 1e-10  # of a row, summed over its channels; below it the row's features pass unchanged
@@ -103,7 +104,7 @@ class ReleasedFDS(FDS):
         everywhere = torch.ones_like(self.num_samples_tracked[:, None])
         for running, last, smoothed in self._tables():
             last.copy_(running)
-            smoothed.copy_(self._smooth_over_bins(running, everywhere > 0))
+            smoothed.copy_(smoothed_over_bins(running, everywhere > 0, self._window))
         self._shared = self.share
 
     @torch.no_grad()
@@ -128,7 +129,7 @@ class ReleasedFDS(FDS):
             for outside, edge in ((rows, 0), (rows + 1, rows - 1)):
                 _add_row(count, mean, m2, outside, edge)
             count, mean, m2 = count[:rows], mean[:rows], m2[:rows]
-        self._check_observed(count, mean, m2, epoch)
+        check_observed(count, mean, m2, epoch, self.bucket_start)
         var = m2 / torch.where(count > 1, count - 1, 1)
         self.num_samples_tracked += count[:, 0].to(self.num_samples_tracked)
         if self.momentum is None:
