@@ -20,6 +20,7 @@ import imbalanced_regression as library
 PAGES = Path(__file__).resolve().parent / "pages"
 
 _FORMULA = re.compile(r"^```math\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_PICTURE = re.compile(r"!\[(.*?)\]\((?:\.\./)?pictures/(\w+)\.svg\)")
 _EXTRAS = {"fenced-code-blocks": {"cssclass": "code"}, "tables": None, "header-ids": None, "cuddled-lists": None}
 _SIZE = 16.0  # of formulas, in pixels
 _SUM = re.compile(r"(\\sum_(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|\w))")
@@ -54,7 +55,7 @@ def page(text: str, place: Path, drawn: dict[str, str]) -> str:
 
     try:
         text = _FORMULA.sub(lambda found: hold(formula(found[1])), text)
-        text = re.sub(r"!\[(.*?)\]\((?:\.\./)?pictures/(\w+)\.svg\)", lambda found: hold(_figure(found[1], drawn[found[2]])), text)
+        text = _PICTURE.sub(lambda found: hold(_figure(found[1], drawn[found[2]])), text)
     except (ValueError, KeyError) as error:
         raise ValueError(f"{place.with_suffix('.md')}: {error}") from None
     body = str(markdown2.markdown(text, extras=_EXTRAS))

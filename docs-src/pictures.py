@@ -43,7 +43,8 @@ _STYLE = {
 def skewed(count: int, seed: int = 0) -> np.ndarray:
     """Labels in [0, 100], most of them near 30 and few above 70."""
     draw = np.random.default_rng(seed)
-    return np.clip(np.concatenate([draw.normal(30, 9, count * 9 // 10), draw.uniform(0, 100, count - count * 9 // 10)]), 0, 99.9)
+    common = draw.normal(30, 9, count * 9 // 10)
+    return np.concatenate([common, draw.uniform(0, 100, count - len(common))]).clip(0, 99.9)
 
 
 def lds(axes: list[Axes]) -> None:
