@@ -73,7 +73,7 @@ def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
     group.add_argument("--print_freq", type=int, default=10, help="steps between lines of the log")
     # some benchmarks alone have flags for these
     parser.set_defaults(steps=None, patience=None, max_grad_norm=None, schedule=[], weight_decay=0.0, momentum=0.9,
-                        optimizer="adam", model="")
+                        optimizer="adam", model="", resamples=False)
     known = {action.dest for action in parser._actions} | parser._defaults.keys()
     if unknown := sorted(set(defaults) - known):
         raise ValueError(f"defaults: expected the names of flags, found {unknown[0]!r}")
@@ -142,6 +142,9 @@ def plan(args: Namespace) -> Plan:
 
 def _check_methods(args: Namespace) -> None:
     """Raise ValueError for methods that make no sense together."""
+    if args.resample != "none" and not args.resamples:
+        raise ValueError(f"--resample {args.resample}: makes rows of a table, and samples here are none (uci-dir has them); "
+                         "pass --reweight sqrt_inv or inverse, which weighs samples instead")
     if args.pretrain != "none":
         others = {"terms": args.terms, "retrain_fc": args.retrain_fc, "fds": args.fds, "head": args.head != "linear"}
         for name in (name for name, found in others.items() if found):
