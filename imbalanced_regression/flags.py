@@ -219,6 +219,11 @@ def _window_name(method: str, kernel: str, ks: int, sigma: float) -> str:
     return f"{method}_{kernel[:3]}_{ks}" + (f"_{sigma:g}" if kernel in ("gaussian", "laplace") else "")
 
 
+def split_name(args: Namespace) -> str:
+    """What an explicit split adds to a run's name, so that runs on two splits never meet in a folder; "" without one."""
+    return f"split_{Path(args.split).stem}" if args.split else ""
+
+
 def run_folder(args: Namespace, name: str, runtime: Runtime) -> Path:
     """The run's folder under --store_root. It is made, or cleared for --overwrite, only once training can begin.
 

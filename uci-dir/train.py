@@ -60,7 +60,8 @@ def main() -> None:
     from imbalanced_regression.training import Arrays, Splits, run
     from imbalanced_regression.training.randomness import seed_all
 
-    with flags.started(args, f"uci_{args.dataset}", args.model) as (ranks, folder):
+    drawn = f"split{args.split_seed}" if args.split_seed else ""
+    with flags.started(args, f"uci_{args.dataset}", args.model, suffix=flags.split_name(args) or drawn) as (ranks, folder):
         table = TABLES[args.dataset]
         where = {"split": args.split, "seed": args.split_seed}
         data = read_splits(args.dataset, args.data_dir, **where, resample=choices.RESAMPLES[args.resample](vars(args)))
