@@ -94,7 +94,8 @@ def load(name: str, args) -> Table:
     inputs, labels = {}, {}
     for part, file in tasks.FILES.items():
         pairs = tasks.read_pairs(Path(args.sts_b) / file, 40, lowercase=True)
-        u, v = (np.stack([np.mean([words.get(t, zero) for t in pair[side]], axis=0) for pair in pairs.sentences]) for side in (0, 1))
+        means = [[np.mean([words.get(word, zero) for word in sentence], axis=0) for sentence in pair] for pair in pairs.sentences]
+        u, v = np.array(means).swapaxes(0, 1)
         inputs[part] = torch.from_numpy(np.concatenate([u, v, abs(u - v), u * v], axis=1))
         labels[part] = torch.from_numpy(pairs.scores)
     mean, std = inputs["train"].mean(0), inputs["train"].std(0)
@@ -169,7 +170,8 @@ class Own(Vanilla):
         m = self.momentum if epoch else 0.0
         self.mean, self.var = (mean, var) if m == 0 else (m * self.mean + (1 - m) * mean, m * self.var + (1 - m) * var)
         seen = (n > 0).float()
-        self.smoothed_mean, self.smoothed_var = over_bins(self.mean, seen, self.window), over_bins(self.var, (n > 1).float(), self.window)
+        self.smoothed_mean = over_bins(self.mean, seen, self.window)
+        self.smoothed_var = over_bins(self.var, (n > 1).float(), self.window)
         if epoch + 1 < self.late:
             return
         scale = torch.where(self.var > 0, (self.smoothed_var / self.var.clamp(min=1e-12)).clamp(*self.clip).sqrt(), 1.0)
@@ -341,8 +343,8 @@ def train(table: Table, variant: str, lds: bool, seeds: int) -> dict[str, np.nda
     targets = (labels["train"] - centre) / spread
     weights = torch.ones_like(targets)
     if lds:
-        weights = torch.stack([torch.from_numpy(lds_weights(y.numpy(), table.bins, reweight="sqrt_inv", lds=True, ks=5, sigma=2))
-                               for y in labels["train"]])
+        how = {"reweight": "sqrt_inv", "lds": True, "ks": 5, "sigma": 2}
+        weights = torch.stack([torch.from_numpy(lds_weights(y.numpy(), table.bins, **how)) for y in labels["train"]])
     torch.manual_seed(0)
     model = Network(seeds, inputs["train"].shape[2])
     optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
