@@ -4,8 +4,9 @@
     python benchmarks/fds_leak.py --sts_b FOLDER --glove FILE --table sts-b   # pooled word vectors of STS-B-DIR
 
 While training a feature z is moved to z'; at test it is not. Per kind and pass: the R2 of a ridge that predicts the label
-from z' - z alone (fitted on half of the training samples, measured on the other); the training loss with the movement
-and without; the distance between the predictions of z' and z; and the correlation of head times movement with the label.
+from smoothed mean - mean, the movement that all features of a bin share (fitted on half of the training samples, measured
+on the other); the correlation of head times that movement with the label; the training loss with the whole movement and
+without; and the distance between the predictions of z' and z.
 """
 
 from __future__ import annotations
@@ -77,10 +78,13 @@ def follow(table: fds_search.Table, seed: int, kind: str, passes: int) -> list[d
             moved = z if fds is None else fds.smooth(z, labels, epoch)
             on, off = (model.head(part) for part in (moved, z))
             read = (on - off)[:, 0]
+            middle = torch.zeros_like(z) if fds is None else fds.running_mean_last_epoch[table.bins.index(labels.numpy())]
+            shared = torch.zeros_like(z) if fds is None else fds.smooth(middle, labels, epoch) - middle
+            told = (shared @ model.head.weight.T)[:, 0]
             val = model.head(encoder(table.inputs["val"][seed]))[:, 0] * spread + centre
             found.append({
-                "probe": ridge_r2(moved - z, targets[:, 0]),
-                "correlation": float(torch.corrcoef(torch.stack([read, targets[:, 0]]))[0, 1]) if read.std() > 0 else 0.0,
+                "probe": ridge_r2(shared, targets[:, 0]),
+                "correlation": float(torch.corrcoef(torch.stack([told, targets[:, 0]]))[0, 1]) if told.std() > 0 else 0.0,
                 "loss moved": float((on - targets).abs().mean() * spread),
                 "loss unmoved": float((off - targets).abs().mean() * spread),
                 "distance": float(read.abs().mean() * spread),
