@@ -41,9 +41,10 @@ def main() -> None:
     from imbalanced_regression.training import Arrays, run
     from imbalanced_regression.training.randomness import seed_all
 
-    with flags.started(args, args.dataset, args.model) as (ranks, folder):
+    with flags.started(args, args.dataset, args.model, suffix=flags.split_name(args)) as (ranks, folder):
         rows = read_splits(
-            args.data_dir, args.dataset, skip_bad_images=args.skip_bad_images, img_size=args.img_size, workers=args.workers
+            args.data_dir, args.dataset, split=args.split, skip_bad_images=args.skip_bad_images, img_size=args.img_size,
+            workers=args.workers,
         )
         train_ages = rows["train"].ages
         labels = choices.Labels(AGE_BINS, AGE_BINS.counts(train_ages), train_ages)

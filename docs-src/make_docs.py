@@ -1,4 +1,4 @@
-"""The library's API as HTML, from its docstrings, by pdoc; a warning is an error.
+"""The guide (docs-src/pages) and the API, the latter from its docstrings by pdoc, as HTML; a warning is an error.
 
     python docs-src/make_docs.py              # into docs/
     python docs-src/make_docs.py --out site
@@ -20,15 +20,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder for the HTML")
     args = parser.parse_args()
     warnings.simplefilter("error")
+    import guide
     import pdoc
 
     import imbalanced_regression as library
 
     # the public names load when first used, and pdoc looks at those a module has already
     vars(library).update({name: getattr(library, name) for name in library.__all__})
-    pdoc.render.configure(docformat="google", footer_text=f"imbalanced_regression {library.__version__}")
+    pdoc.render.configure(
+        docformat="google", footer_text=f"imbalanced_regression {library.__version__}",
+        template_directory=ROOT / "docs-src" / "templates",
+    )
     modules = [f"{library.__name__}.{module.name}" for module in pkgutil.iter_modules(library.__path__)]
     pdoc.pdoc(library.__name__, *(name for name in modules if not name.endswith("__main__")), output_directory=args.out)
+    guide.build(args.out)
     print(args.out / "index.html")
 
 

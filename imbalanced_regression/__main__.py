@@ -76,7 +76,8 @@ _PROTOCOLS = f"""Splits whose training labels have gaps, peaks or one side, from
 
 full: all labels; gap: none from 45 to 60 % of the range; one_sided: none above 60 %; peaked: most in the middle; bimodal:
 most at 20 and 80 %. The range is that between the 1 % and 99 % quantiles. Writes a csv of index,label,split, which uci-dir
-reads (train.py --split FILE), and prints how many test rows are of labels without training rows.
+reads (train.py --split FILE), or of age,path,split, which the face folders read, and prints how many test rows are of labels
+without training rows.
 """
 
 

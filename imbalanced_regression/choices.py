@@ -327,34 +327,44 @@ def _dense(knobs: Knobs, labels: Labels):
 REWEIGHTS: dict[str, Callable] = {"none": _none, "sqrt_inv": _sqrt_inv, "inverse": _inverse, "dense": _dense}
 
 
-# -- resampling: (knobs) -> (X, y) -> (X, y) ----------------------------------------------------------------------------
+# -- resampling: (knobs) -> (X, y, positions of categories) -> (X, y) ---------------------------------------------------
 
 
 def _as_they_are(*_):
     """the training samples as they are"""
 
 
-def _smoter(*_):
-    """SMOTER: rare rows of a table interpolated, common ones left out (Torgo et al., EPIA 2013)"""
-    # the benchmark's own reader: from .methods.resampling import smoter
+def _smoter(knobs: Knobs, *_):
+    """rare rows are joined to neighbours, common ones thinned out (Torgo et al., EPIA 2013)"""
+    from .methods.resampling import smoter
+
+    return lambda X, y, categorical=None: smoter(X, y, categorical=categorical, seed=knobs["seed"])
 
 
-def _smogn(*_):
-    """SMOGN: as SMOTER, with noise where no neighbour is near (Branco et al., LIDTA 2017)"""
-    # the benchmark's own reader: from .methods.resampling import smogn
+def _smogn(knobs: Knobs, *_):
+    """SMOTER with noise where neighbours are far (Branco et al., LIDTA 2017)"""
+    from .methods.resampling import smogn
+
+    return lambda X, y, categorical=None: smogn(X, y, categorical=categorical, seed=knobs["seed"])
 
 
-def _over(*_):
-    """rare rows of a table repeated at random"""
-    # the benchmark's own reader: from .methods.resampling import random_oversample
+def _over(knobs: Knobs, *_):
+    """rare rows are repeated"""
+    from .methods.resampling import random_oversample
+
+    return lambda X, y, categorical=None: random_oversample(X, y, seed=knobs["seed"])
 
 
-def _under(*_):
-    """common rows of a table left out at random"""
-    # the benchmark's own reader: from .methods.resampling import random_undersample
+def _under(knobs: Knobs, *_):
+    """common rows are thinned out"""
+    from .methods.resampling import random_undersample
+
+    return lambda X, y, categorical=None: random_undersample(X, y, seed=knobs["seed"])
 
 
-RESAMPLES: dict[str, Callable] = {"none": _as_they_are, "smoter": _smoter, "smogn": _smogn, "over": _over, "under": _under}
+RESAMPLES: dict[str, Callable] = {
+    "none": _as_they_are, "smoter": _smoter, "smogn": _smogn, "over": _over, "under": _under,
+}
 
 
 # -- features -----------------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
     group.add_argument("--print_freq", type=int, default=10, help="steps between lines of the log")
     # some benchmarks alone have flags for these
     parser.set_defaults(steps=None, patience=None, max_grad_norm=None, schedule=[], weight_decay=0.0, momentum=0.9,
-                        optimizer="adam", model="")
+                        optimizer="adam", model="", resamples=False)
     known = {action.dest for action in parser._actions} | parser._defaults.keys()
     if unknown := sorted(set(defaults) - known):
         raise ValueError(f"defaults: expected the names of flags, found {unknown[0]!r}")
@@ -98,8 +98,8 @@ def _add_knobs(parser: ArgumentParser) -> None:
 # -- checks ------------------------------------------------------------------------------------------------------------
 
 
-def plan(args: Namespace, *, resamples: bool = False) -> Plan:
-    """The plan that the flags describe; `resamples` says that the benchmark's samples are rows of a table.
+def plan(args: Namespace) -> Plan:
+    """The plan that the flags describe.
 
     Raises ValueError for flags that do not go together or are out of range, with the way out.
     """
@@ -129,11 +129,6 @@ def plan(args: Namespace, *, resamples: bool = False) -> Plan:
         raise ValueError("--predictions: goes with --evaluate; a run that trains writes predictions.csv into its folder")
     if args.predictions and not Path(args.predictions).parent.is_dir():
         raise ValueError(f"--predictions: there is no folder {Path(args.predictions).parent}; make it first")
-    if args.resample != "none" and not resamples:
-        raise ValueError(
-            f"--resample {args.resample}: makes new rows of a table by mixing its rows, which images, words and nights are "
-            "not; pass --resample none, and --reweight for rare labels"
-        )
     _check_methods(args)
     needed = 2 if {*args.terms, args.pretrain} & set(choices.TWO_VIEWS) else 1
     args.views = needed if args.views is None else args.views
@@ -147,6 +142,9 @@ def plan(args: Namespace, *, resamples: bool = False) -> Plan:
 
 def _check_methods(args: Namespace) -> None:
     """Raise ValueError for methods that make no sense together."""
+    if args.resample != "none" and not args.resamples:
+        raise ValueError(f"--resample {args.resample}: makes rows of a table, and samples here are none (uci-dir has them); "
+                         "pass --reweight sqrt_inv or inverse, which weighs samples instead")
     if args.pretrain != "none":
         others = {"terms": args.terms, "retrain_fc": args.retrain_fc, "fds": args.fds, "head": args.head != "linear"}
         for name in (name for name, found in others.items() if found):
@@ -219,6 +217,11 @@ def _method_name(args: Namespace, method: str) -> str:
 
 def _window_name(method: str, kernel: str, ks: int, sigma: float) -> str:
     return f"{method}_{kernel[:3]}_{ks}" + (f"_{sigma:g}" if kernel in ("gaussian", "laplace") else "")
+
+
+def split_name(args: Namespace) -> str:
+    """What an explicit split adds to a run's name, so that runs on two splits never meet in a folder; "" without one."""
+    return f"split_{Path(args.split).stem}" if args.split else ""
 
 
 def run_folder(args: Namespace, name: str, runtime: Runtime) -> Path:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from .bins import Bins, as_labels, check_bins
 from .metrics import SHOTS, _bins_by_value, check_shots, shot_of_counts
 
 
-class Distribution(NamedTuple):
+@dataclass(frozen=True)
+class Distribution:
     """A symmetric distribution with a standard deviation: its -log p, and its half width at a nominal coverage."""
 
     nll: Callable[..., np.ndarray]

@@ -9,6 +9,8 @@ from imbalanced_regression.faces.table import AgeSplit, read_age_csv
 ADVICE = "python download_imdb_wiki.py gets the csv and the images, python make_sample.py draws a sample"
 
 
-def read_splits(data_dir: str, dataset: str = "imdb_wiki", **options) -> dict[str, AgeSplit]:
-    """`data_dir`/`dataset`.csv -> the splits; the paths in it are relative to `data_dir`. See `table.read_age_csv`."""
-    return read_age_csv(Path(data_dir) / f"{dataset}.csv", data_dir, advice=ADVICE, **options)
+def read_splits(data_dir: str, dataset: str = "imdb_wiki", *, split: str | None = None, **options) -> dict[str, AgeSplit]:
+    """`data_dir`/`dataset`.csv, or the csv `split`, -> the splits; the paths in it are relative to `data_dir`.
+
+    See `table.read_age_csv`."""
+    return read_age_csv(split or Path(data_dir) / f"{dataset}.csv", data_dir, advice=ADVICE, **options)

@@ -94,6 +94,11 @@ def read_pairs(path: Path, max_seq_len: int, *, lowercase: bool = False) -> Pair
     return Pairs(sentences, np.array(scores, dtype=np.float32))
 
 
+def read_splits(folder: Path, max_seq_len: int, *, lowercase: bool = False) -> dict[str, Pairs]:
+    """The three files of a folder, each as `read_pairs` reads it: {"train", "val", "test"}."""
+    return {split: read_pairs(folder / name, max_seq_len, lowercase=lowercase) for split, name in FILES.items()}
+
+
 def build_vocabulary(splits: Sequence[Pairs], max_words: int) -> dict[str, int]:
     """word -> index over all splits, the most frequent first (ties: first seen); 0 is padding, 1 unknown."""
     counts = Counter(token for pairs in splits for pair in pairs.sentences for sentence in pair for token in sentence)

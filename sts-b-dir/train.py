@@ -73,7 +73,7 @@ def main() -> None:
 
     with flags.started(args, "sts-b", args.model, suffix=args.suffix, default_seed=DEFAULTS["seed"]) as (ranks, folder):
         data = tasks.find_data(args.data_dir)
-        pairs = {split: tasks.read_pairs(data / file, args.max_seq_len, lowercase=bool(args.lowercase)) for split, file in tasks.FILES.items()}
+        pairs = tasks.read_splits(data, args.max_seq_len, lowercase=bool(args.lowercase))
         vocabulary = tasks.build_vocabulary(list(pairs.values()), args.max_word_v_size)
         train_scores = pairs["train"].scores
         labels = choices.Labels(BINS, BINS.counts(train_scores), train_scores)

@@ -55,6 +55,20 @@ def test_a_run_has_the_published_name_and_leaves_its_files(folder, both):
     assert {"ckpt.pth.tar", "ckpt.best.pth.tar", "metrics.json", "predictions.csv", "report.png", "training.log"} <= names
 
 
+def test_an_explicit_split_is_trained_on_and_named(folder, sample, train, tmp_path):
+    rows = list(csv.DictReader((sample / f"{FOLDERS[folder]}.csv").read_text().splitlines()))
+    kept = [row for row in rows if not (row["split"] != "test" and 20 <= float(row["age"]) <= 70)]
+    split = tmp_path / "gap.csv"
+    split.write_text("age,path,split\n" + "".join(f"{row['age']},{row['path']},{row['split']}\n" for row in kept))
+    _, run = train(tmp_path / "runs", "--split", split)
+    assert run.name.endswith("_split_gap")
+    metrics = json.loads((run / "metrics.json").read_text())["test"]
+    trained = {float(row["age"]) for row in kept if row["split"] == "train"}
+    tested = [float(row["age"]) for row in kept if row["split"] == "test"]
+    unseen = [age for age in tested if age not in trained and min(trained) < age < max(trained)]
+    assert metrics["zero_interp"]["count"] == len(unseen) > 30
+
+
 def test_the_metrics_are_those_of_the_predictions(both):
     rows = list(csv.DictReader((both / "predictions.csv").read_text().splitlines()))
     metrics = json.loads((both / "metrics.json").read_text())["test"]

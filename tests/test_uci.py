@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from commands import ROOT, commands, execute, from_folder, together
 
+from imbalanced_regression import choices
+
 UCI = ROOT / "uci-dir"
 SMALL = ["--data_dir", "sample", "--epochs", "2", "--device", "cpu"]
 
@@ -67,10 +69,10 @@ def test_a_batch_is_its_samples(datasets):
             assert np.array_equal(np.ravel(part[row]), np.ravel(value))
 
 
-@pytest.mark.parametrize("how", ["smoter", "smogn", "over", "under"])
+@pytest.mark.parametrize("how", [name for name in choices.RESAMPLES if name != "none"])
 def test_resampling_changes_the_training_rows_alone(how, datasets):
     plain = datasets.read_splits("concrete", UCI / "sample")
-    data = datasets.read_splits("concrete", UCI / "sample", resample=how)
+    data = datasets.read_splits("concrete", UCI / "sample", resample=choices.RESAMPLES[how]({"seed": 0}))
     assert len(data["train"]) != len(plain["train"]) or not np.array_equal(data["train"].labels, plain["train"].labels)
     for part in ("val", "test"):
         assert np.array_equal(data[part].inputs, plain[part].inputs)
@@ -87,7 +89,7 @@ def test_the_four_real_tables_read_as_they_are(shared, datasets, tables):
         assert [len(np.unique(column)) for column in categories] == [3] * len(table.categories)
         assert table.bins.edges[0] <= labels.min()
         assert labels.max() <= table.bins.edges[-1]
-    data = datasets.read_splits("abalone", folder, resample="smogn")
+    data = datasets.read_splits("abalone", folder, resample=choices.RESAMPLES["smogn"]({"seed": 0}))
     sexes = data["train"].inputs[:, -3:]
     assert ((sexes == 0) | (sexes == 1)).all()
     assert (sexes.sum(1) == 1).all()
@@ -158,12 +160,18 @@ def test_an_explicit_split_decides_the_rows_and_zero_shot_labels_are_measured_ap
         (["--resample", "rose"], "--resample"),
         (["--split_seed", "-1"], "--split_seed.*-1"),
         (["--lds"], "--lds.*--reweight"),
+        (["--terms", "ranksim", "ranksim"], "--terms: ranksim is named twice"),
     ],
 )
 def test_flags_that_cannot_be_end_with_one_line_and_exit_code_2(flags, named, tmp_path):
     said = execute(["train.py", *SMALL, *flags, "--store_root", tmp_path], UCI, code=2)
     assert re.search(named, said)
     assert len(said.strip().splitlines()) == 1
+
+
+def test_other_benchmarks_say_that_they_have_no_rows_to_resample():
+    said = execute(["train.py", "--resample", "smogn"], ROOT / "shhs-dir", code=2)
+    assert re.search("--resample smogn: makes rows of a table.*--reweight", said)
 
 
 def test_every_row_of_the_sweep_trains(trained, tmp_path):

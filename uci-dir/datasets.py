@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from utils import TABLES, UciTable
 
-from imbalanced_regression.methods import resampling
 from imbalanced_regression.tools import protocols
-
-RESAMPLES = {
-    "smoter": resampling.smoter, "smogn": resampling.smogn, "over": resampling.random_oversample,
-    "under": resampling.random_undersample,
-}
 
 
 class RowDataset(Dataset):
@@ -133,13 +127,13 @@ def split_rows(labels: np.ndarray, table: UciTable, seed: int = 0) -> dict[str, 
 
 
 def read_splits(
-    name: str, data_dir: str | Path, *, split: str | None = None, seed: int = 0, resample: str = "none", resample_seed: int = 0
+    name: str, data_dir: str | Path, *, split: str | None = None, seed: int = 0, resample: Callable | None = None
 ) -> dict[str, RowDataset]:
     """The table's train, val and test. Numbers are standardised by the training rows, categories one-hot in sorted order.
 
     Args:
         split: an explicit split file; None splits by `split_rows` with `seed`.
-        resample: "none" or a key of `RESAMPLES`: acts on the training rows, standardised, categories as such.
+        resample: (X, y, positions of categories) -> (X, y): acts on the training rows, standardised, categories as such.
 
     Raises:
         ValueError: no such table, a bad split file, a split without rows, no rare labels to resample for.
@@ -152,12 +146,11 @@ def read_splits(
     codes = [np.searchsorted(names, column) for names, column in zip(known, categories)]
     X = np.column_stack([numbers, *codes])
     parts = {part: (X[chosen], labels[chosen]) for part, chosen in rows.items()}
-    if resample != "none":
-        where = {} if resample in ("over", "under") else {"categorical": range(numbers.shape[1], X.shape[1])}
+    if resample is not None:
         try:
-            parts["train"] = RESAMPLES[resample](*parts["train"], seed=resample_seed, **where)
+            parts["train"] = resample(*parts["train"], range(numbers.shape[1], X.shape[1]))
         except ValueError as error:
-            raise ValueError(f"--resample {resample}: {error}") from None
+            raise ValueError(f"--resample: {error}") from None
     return {part: RowDataset(_one_hot(inputs, known), values) for part, (inputs, values) in parts.items()}
 
 

@@ -1,4 +1,4 @@
-"""The losses of UCI-DIR with the library's constants; errors are in the label's unit (dB, rings, price, MPa)."""
+"""The losses of UCI-DIR, by their published names: errors are in the label's unit (dB, rings, price, MPa)."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
     python train.py --dataset concrete                                  # vanilla; also airfoil, abalone, real_estate
     python train.py --reweight sqrt_inv --lds --fds                     # LDS + FDS
     python train.py --resample smogn                                    # SMOGN; also smoter, over, under
+    python train.py --terms ranksim --ranksim_strength 10               # any method of the library
     python train.py --retrain_fc --pretrained <ckpt> --reweight inverse # RRT
     python train.py --evaluate --resume <ckpt>
 
@@ -16,8 +17,9 @@ from imbalanced_regression import choices, cli, flags
 DATASETS = ("airfoil", "abalone", "real_estate", "concrete")
 MODELS = ("mlp", "wide")
 DEFAULTS = {
-    "loss": "l1", "lr": 5e-3, "batch_size": 128, "lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2, "bucket_start": 0,
-    "workers": 0, "print_freq": 100,
+    "loss": "l1", "lr": 5e-3, "batch_size": 128, "lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2, "bucket_num": None,
+    "bucket_start": 0, "workers": 0, "print_freq": 100, "model": "mlp", "bmc_sigma": 3.0, "gai_sigma": 3.0, "bni_sigma": 3.0,
+    "resamples": True,
 }
 
 
@@ -32,14 +34,14 @@ def parse_args():
     group.add_argument("--weight_decay", type=float, default=0.0, help="of the optimizer")
     group.add_argument("--split", metavar="FILE", help="csv of index,label,split; default: the seeded balanced split")
     group.add_argument("--split_seed", type=int, default=0, help="seed of the balanced split")
-    parser.set_defaults(bucket_num=None)
     args = parser.parse_args()
     if args.bucket_num is None:
         from utils import TABLES
 
         args.bucket_num = TABLES[args.dataset].bins.count
+    plan = flags.plan(args)
     cli.check_least(args, split_seed=0)
-    return args, flags.plan(args, resamples=True)
+    return args, plan
 
 
 def main() -> None:
@@ -57,22 +59,21 @@ def main() -> None:
     from imbalanced_regression.training import Arrays, Splits, run
     from imbalanced_regression.training.randomness import seed_all
 
-    with flags.started(args, f"uci_{args.dataset}", args.model) as (ranks, folder):
+    drawn = f"split{args.split_seed}" if args.split_seed else ""
+    with flags.started(args, f"uci_{args.dataset}", args.model, suffix=flags.split_name(args) or drawn) as (ranks, folder):
         table = TABLES[args.dataset]
-        data = read_splits(
-            args.dataset, args.data_dir, split=args.split, seed=args.split_seed, resample=args.resample,
-            resample_seed=args.seed,
-        )
+        where = {"split": args.split, "seed": args.split_seed}
+        data = read_splits(args.dataset, args.data_dir, **where, resample=choices.RESAMPLES[args.resample](vars(args)))
         train = data["train"]
-        labels = choices.Labels(table.bins, table.bins.counts(train.labels), train.labels)
-        train.weights = flags.sample_weights(args, labels, lambda values, *how: sample_weights(values, table.bins, *how))
         # shots, and what the report draws, are those of the rows before resampling
-        train_labels = read_splits(args.dataset, args.data_dir, split=args.split, seed=args.split_seed)["train"].labels
+        train_labels = read_splits(args.dataset, args.data_dir, **where)["train"].labels
+        labels = choices.Labels(table.bins, table.bins.counts(train.labels), train.labels)
+        train.weights = flags.sample_weights(args, labels, partial(sample_weights, table.bins))
 
         seed_all(args.seed)
         encoder = Encoder(train.inputs.shape[1], args.model)
-        fds = flags.build_fds(args, partial(FDS, bins=table.bins), encoder.feature_dim)
-        model = Regressor(encoder, ScaledLinear.of(encoder.feature_dim, train_labels), fds)
+        head = ScaledLinear.of(encoder.feature_dim, train_labels)
+        model = Regressor(encoder, head, flags.build_fds(args, partial(FDS, bins=table.bins), encoder.feature_dim))
         flags.set_head(args, model, labels)
         result = run(
             model, Splits(**data, collate=collate), flags.objective(args, model, labels),

@@ -61,7 +61,7 @@ TABLES = {
 
 
 def sample_weights(
-    labels, bins: Bins, reweight: str, lds: bool, lds_kernel: str = "gaussian", lds_ks: int = 5, lds_sigma: float = 2
+    bins: Bins, labels, reweight: str, lds: bool, lds_kernel: str = "gaussian", lds_ks: int = 5, lds_sigma: float = 2
 ) -> np.ndarray:
     """The weight of every training row: labels (N,) -> (N,) float32 with mean 1.
 

@@ -13,6 +13,7 @@ def add_face_flags(parser: ArgumentParser, dataset: str) -> None:
     """Data, images, encoder and schedule; `dataset` is the name of the benchmark's csv."""
     group = parser.add_argument_group("faces")
     group.add_argument("--dataset", default=dataset, help="the csv in --data_dir, without its ending")
+    group.add_argument("--split", metavar="FILE", help="another csv of age,path,split, e.g. of the command protocols")
     group.add_argument("--model", default="resnet50", choices=choices.RESNETS, help="the encoder, by torchvision's name")
     group.add_argument("--imagenet", action="store_true", help="start from ImageNet weights instead of from scratch")
     group.add_argument("--img_size", type=int, default=224, help="side of the images in pixels")

@@ -226,14 +226,14 @@ def _resample(X, y, relevance, threshold, ratio, *, k, distance, categorical, pe
     labels, bumps, rng = _begin(y, len(table), relevance, threshold, seed)
     for bump, share in zip(bumps, shares_of(np.array([len(bump.rows) for bump in bumps]), ratio)):
         bump.share = float(share)
-    kept = np.sort(np.concatenate([kept(bump, rng) for bump in bumps]))
+    chosen = np.sort(np.concatenate([kept(bump, rng) for bump in bumps]))
     parts = [_synthetics(table, labels, bump, int(k), heom, per_feature, pert, rng) for bump in bumps if bump.extra]
     if not parts:
         logger.warning("no synthetic case is wanted: every bump has its size already, or more")
         parts = [(np.empty((0, len(table.numeric))), np.empty((0, len(table.nominal)), np.int64), np.empty(0))]
     numbers, sources, new_labels = (np.concatenate(part) for part in zip(*parts))
-    logger.info("%d cases of %d bumps: %d kept, %d made", len(table), len(bumps), len(kept), len(new_labels))
-    return table.with_rows(kept, numbers, sources), target_like(y, kept, new_labels)
+    logger.info("%d cases of %d bumps: %d kept, %d made", len(table), len(bumps), len(chosen), len(new_labels))
+    return table.with_rows(chosen, numbers, sources), target_like(y, chosen, new_labels)
 
 
 def _synthetics(
