@@ -19,7 +19,7 @@ class BadImage(ValueError):
     """An image that cannot be read: `path: reason`, one line."""
 
     def __init__(self, message: str):
-        # a DataLoader worker's error arrives as the text of its traceback: the last line is what we said
+        # a DataLoader worker's error arrives as the text of its traceback: so our message is the last line of it
         super().__init__(message.strip().rsplit("\n", 1)[-1].rsplit("BadImage: ", 1)[-1])
 
 

@@ -6,9 +6,9 @@ from fds import FDS
 from torch import nn
 
 from imbalanced_regression import Regressor
-from imbalanced_regression.faces.resnet import RENAMES, ResNetEncoder
+from imbalanced_regression.faces.resnet import PUBLISHED_TO_OURS, ResNetEncoder
 
-__all__ = ["RENAMES", "make_model"]
+__all__ = ["PUBLISHED_TO_OURS", "make_model"]
 
 
 def make_model(model: str = "resnet50", *, imagenet: bool = False, fds: bool = False, **config) -> Regressor:

@@ -33,7 +33,7 @@ def main() -> None:
     args, plan = parse_args()
     # after the flags, so that --help answers at once
     from datasets import read_splits
-    from resnet import RENAMES, make_model
+    from resnet import PUBLISHED_TO_OURS, make_model
     from utils import AGE_BINS, evaluate, sample_weights
 
     from imbalanced_regression.faces.ages import age_splits
@@ -57,7 +57,7 @@ def main() -> None:
         result = run(
             model, splits, flags.objective(args, model, labels),
             Arrays(lambda preds, ages, _: evaluate(preds, ages, train_ages)), plan, folder=folder, runtime=ranks,
-            select=flags.select(args), renames=RENAMES, settings=flags.settings(args),
+            select=flags.select(args), renames=PUBLISHED_TO_OURS, settings=flags.settings(args),
         )
         if ranks.is_main:
             report.write(

@@ -25,7 +25,7 @@ def main() -> None:
     cli.check_least(args, height=32, width=32, batch_size=1, workers=0)
     # after the flags, so that --help answers at once
     from loaddata import TEST, DepthDataset, check_test, read_mask, read_pairs
-    from models.net import RENAMES, make_model
+    from models.net import PUBLISHED_TO_OURS, make_model
     from nyu_transform import HEIGHT, WIDTH
     from utils import BINS, evaluate
 
@@ -38,7 +38,7 @@ def main() -> None:
     settings = {"model": "resnet50", "height": HEIGHT, "width": WIDTH, **(content.get("settings") or {})}
     name, height, width = (vars(args)[key] or settings[key] for key in ("model", "height", "width"))
     model = make_model(name).to(ranks.device)
-    checkpoint.load_model(model, content, renames=RENAMES, path=args.eval_model, flag="--eval_model")
+    checkpoint.load_model(model, content, renames=PUBLISHED_TO_OURS, path=args.eval_model, flag="--eval_model")
 
     pairs = read_pairs(args.data_dir, TEST)
     dataset = DepthDataset(pairs, height, width, "16-bit", mask=read_mask(args.data_dir, len(pairs), height, width))

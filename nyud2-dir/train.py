@@ -53,7 +53,7 @@ def main() -> None:
     args, plan = parse_args()
     # after the flags, so that --help answers at once
     from loaddata import make_splits
-    from models.net import RENAMES, make_model
+    from models.net import PUBLISHED_TO_OURS, make_model
     from utils import BINS, COUNTS_FILE, SHOTS, bucket_weights, evaluate, examples, read_counts
 
     from imbalanced_regression.tools import report
@@ -82,7 +82,7 @@ def main() -> None:
         flags.set_head(args, model, labels)
         result = run(
             model, splits, flags.objective(args, model, labels), Pixels(evaluate), plan, folder=folder, runtime=ranks,
-            select="rmse", renames=RENAMES, settings=flags.settings(args),
+            select="rmse", renames=PUBLISHED_TO_OURS, settings=flags.settings(args),
         )
         if ranks.is_main:
             report.write(

@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 
 ROWS = "encoder.embedding.weight"
 
-# published key prefix -> ours; the prefix names each highway layer, and nobody stacks more than a few
-RENAMES = (
+# key prefixes of published files and our own; the prefix names each highway layer, and nobody stacks more than a few
+PUBLISHED_TO_OURS = (
     *((f"pair_encoder._highway_layer._module._layers.{n}.", f"encoder.highway.{n}.linear.") for n in range(100)),
     ("pair_encoder._text_field_embedder.token_embedder_words.", "encoder.embedding."),
     ("pair_encoder._phrase_layer._module.", "encoder.lstm."),

@@ -63,7 +63,7 @@ def main() -> None:
     import tasks
     from fds import FDS
     from loss import PUBLISHED_UNIT
-    from models import RENAMES, PairEncoder, make_head
+    from models import PUBLISHED_TO_OURS, PairEncoder, make_head
     from utils import BINS, SHOTS, evaluate, sample_weights
 
     from imbalanced_regression import Regressor
@@ -96,7 +96,7 @@ def main() -> None:
         result = run(
             model, splits, flags.objective(args, model, labels, unit=PUBLISHED_UNIT),
             Arrays(lambda preds, scores, _: evaluate(preds, scores, train_scores)), plan, folder=folder, runtime=ranks,
-            select="mse", renames=RENAMES, settings=flags.settings(args),
+            select="mse", renames=PUBLISHED_TO_OURS, settings=flags.settings(args),
         )
         if ranks.is_main:
             report.write(

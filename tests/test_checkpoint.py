@@ -12,7 +12,7 @@ import toy
 
 from imbalanced_regression.training import checkpoint
 
-RENAMES = (("old_encoder.", "encoder."), ("linear.", "head."), ("FDS.", "fds."))
+PUBLISHED_TO_OURS = (("old_encoder.", "encoder."), ("linear.", "head."), ("FDS.", "fds."))
 
 
 def test_a_failed_write_keeps_the_file_before(tmp_path, monkeypatch):
@@ -82,11 +82,11 @@ def test_numpy_scalars_load(tmp_path):
 @pytest.mark.parametrize("bare", [True, False])
 def test_published_names_load(tmp_path, wrapper, bare):
     model, other = toy.make_model(seed=1), toy.make_model(seed=2)
-    state = {wrapper + name: value for name, value in checkpoint.published_names(model.state_dict(), RENAMES).items()}
+    state = {wrapper + name: value for name, value in checkpoint.published_names(model.state_dict(), PUBLISHED_TO_OURS).items()}
     assert f"{wrapper}linear.weight" in state
     assert f"{wrapper}FDS.running_mean" in state
     torch.save(state if bare else {"epoch": 3, "state_dict": state}, tmp_path / "a")
-    checkpoint.load_model(other, checkpoint.load(tmp_path / "a"), renames=RENAMES)
+    checkpoint.load_model(other, checkpoint.load(tmp_path / "a"), renames=PUBLISHED_TO_OURS)
     for name, value in model.state_dict().items():
         assert torch.equal(other.state_dict()[name], value)
 

@@ -146,12 +146,12 @@ def test_the_model_has_the_published_names_and_shapes():
     python("""
 import torch
 from imbalanced_regression.training import checkpoint
-from models.net import RENAMES, DepthEncoder, make_model
+from models.net import PUBLISHED_TO_OURS, DepthEncoder, make_model
 from nyu_transform import output_size
 
 with torch.device("meta"):
     model = make_model("resnet50", fds=True)
-names = checkpoint.published_names(model.state_dict(), RENAMES)
+names = checkpoint.published_names(model.state_dict(), PUBLISHED_TO_OURS)
 assert all(name.startswith(("module.E.", "module.D.", "module.MFF.", "module.R.")) for name in names)
 shapes = {name: tuple(value.shape) for name, value in names.items()}
 for name, shape in {
@@ -168,7 +168,7 @@ for name, shape in {
 biases = [n for n in names if n.endswith("bias") and not any(part in n for part in (".bn", "downsample"))]
 assert biases == ["module.R.conv2.bias"]
 for bare in (False, True):  # with and without DataParallel's prefix
-    read = checkpoint.state_dict_of({n.removeprefix("module.") if bare else n: v for n, v in names.items()}, RENAMES)
+    read = checkpoint.state_dict_of({n.removeprefix("module.") if bare else n: v for n, v in names.items()}, PUBLISHED_TO_OURS)
     assert read.keys() == model.state_dict().keys()
 
 # sizes: odd ones as well; RRT re-trains all of R and nothing else
@@ -184,7 +184,8 @@ small.train()
 assert not small.encoder.D.bn.training and small.neck.bn0.training
 before = {name: value.clone() for name, value in small.state_dict().items()}
 other = make_model("resnet18", fds=True)
-checkpoint.load_model(other, {"state_dict": checkpoint.published_names(before, RENAMES)}, renames=RENAMES, encoder_only=True)
+published = checkpoint.published_names(before, PUBLISHED_TO_OURS)
+checkpoint.load_model(other, {"state_dict": published}, renames=PUBLISHED_TO_OURS, encoder_only=True)
 same = {name for name, value in other.state_dict().items() if torch.equal(value, before[name])}
 assert all(name in same for name in before if name.startswith("encoder."))
 assert "neck.conv0.weight" not in same and "head.weight" not in same
@@ -195,9 +196,9 @@ def test_a_published_checkpoint_with_numpy_scalars_is_measured(sample, tmp_path)
     python("""
 import sys, numpy as np, torch
 from imbalanced_regression.training import checkpoint
-from models.net import RENAMES, make_model
+from models.net import PUBLISHED_TO_OURS, make_model
 torch.manual_seed(0)
-state = checkpoint.published_names(make_model("resnet18", fds=True).state_dict(), RENAMES)
+state = checkpoint.published_names(make_model("resnet18", fds=True).state_dict(), PUBLISHED_TO_OURS)
 torch.save({"state_dict": state, "epoch": 7, "error": np.float64(1.3), "metric": {"RMSE": np.float32(1.3)}}, sys.argv[1])
 """, tmp_path / "published.pth.tar")
     said = execute(["test.py", "--eval_model", tmp_path / "published.pth.tar", "--data_dir", sample, "--model", "resnet18",

@@ -188,18 +188,18 @@ def test_the_resnet_of_ages_is_the_literal_one(monkeypatch):
     model = shaken(folder.make_model("resnet50").double(), images.double() / 127.5 - 1)
     with torch.no_grad():
         preds, features = model.eval()(images.double() / 127.5 - 1)
-        state = checkpoint.published_names(model.state_dict(), folder.RENAMES)
+        state = checkpoint.published_names(model.state_dict(), folder.PUBLISHED_TO_OURS)
         expected, expected_features = literal.ages(images, state, train=False)
     torch.testing.assert_close(preds, expected, rtol=1e-9, atol=0)
     torch.testing.assert_close(features, expected_features, rtol=1e-9, atol=1e-9)
-    state, ages = twin_state(model, folder.RENAMES), torch.tensor([[30.0], [64.0]]).double()
+    state, ages = twin_state(model, folder.PUBLISHED_TO_OURS), torch.tensor([[30.0], [64.0]]).double()
     loss = (model.train()(images.double() / 127.5 - 1)[0] - ages).abs().mean()
     twin = (literal.ages(images, state, train=True)[0] - ages).abs().mean()
     assert loss.item() == pytest.approx(twin.item(), rel=1e-12)
     loss.backward()
     twin.backward()
-    same_norms(model, state, folder.RENAMES, at_least=53)
-    same_statistics(model, state, folder.RENAMES)
+    same_norms(model, state, folder.PUBLISHED_TO_OURS, at_least=53)
+    same_statistics(model, state, folder.PUBLISHED_TO_OURS)
     from imbalanced_regression.faces.ages import normalize
 
     torch.testing.assert_close(normalize(images), (images.float() / 255 - 0.5) / 0.5, rtol=0, atol=1e-6)
@@ -231,23 +231,23 @@ def test_the_depth_model_is_the_literal_one():
     model = shaken(small_depth_model(net).double(), images)
     with torch.no_grad():
         preds, features = model.eval()(images)
-        state = checkpoint.published_names(model.state_dict(), net.RENAMES)
+        state = checkpoint.published_names(model.state_dict(), net.PUBLISHED_TO_OURS)
         expected, expected_features = literal.depth(images, state, train=False)
         narrow = small_depth_model(net)
-        checkpoint.load_model(narrow, {"state_dict": state}, renames=net.RENAMES)  # as a published file is read
+        checkpoint.load_model(narrow, {"state_dict": state}, renames=net.PUBLISHED_TO_OURS)  # as a published file is read
         single = narrow.eval()(images.float())[0]
     largest = float(expected.abs().max())
     torch.testing.assert_close(preds, expected, rtol=0, atol=1e-10 * largest)
     torch.testing.assert_close(features, expected_features, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(single.double(), expected, rtol=0, atol=1e-5 * largest)
-    state, depth = twin_state(model, net.RENAMES), 1 + torch.rand(preds.shape, dtype=torch.float64)
+    state, depth = twin_state(model, net.PUBLISHED_TO_OURS), 1 + torch.rand(preds.shape, dtype=torch.float64)
     loss = ((model.train()(images)[0] - depth) ** 2).mean()
     twin = ((literal.depth(images, state, train=True)[0] - depth) ** 2).mean()
     assert loss.item() == pytest.approx(twin.item(), rel=1e-12)
     loss.backward()
     twin.backward()
-    same_norms(model, state, net.RENAMES, at_least=60)
-    same_statistics(model, state, net.RENAMES)
+    same_norms(model, state, net.PUBLISHED_TO_OURS, at_least=60)
+    same_statistics(model, state, net.PUBLISHED_TO_OURS)
 
 
 @pytest.mark.parametrize("highway_layers", [0, 2])
@@ -262,7 +262,7 @@ def test_the_pair_model_is_the_literal_one(highway_layers):
     model = Regressor(encoder, models.make_head(encoder.feature_dim)).double()
     lengths = torch.tensor([[3, 5], [1, 2], [4, 4]])
     tokens = torch.randint(1, 20, (3, 2, 5)).masked_fill(torch.arange(5) >= lengths[..., None], 0)
-    state = twin_state(model, models.RENAMES)
+    state = twin_state(model, models.PUBLISHED_TO_OURS)
     assert any("_highway_layer" in name for name in state) == (highway_layers > 0)
     with torch.no_grad():
         preds, features = model.eval()((tokens, lengths))
@@ -278,4 +278,4 @@ def test_the_pair_model_is_the_literal_one(highway_layers):
     loss.backward()
     twin.backward()
     state[literal.WORDS].grad[0] = 0  # the padding never learns
-    same_norms(model, state, models.RENAMES, at_least=19 + 2 * highway_layers)
+    same_norms(model, state, models.PUBLISHED_TO_OURS, at_least=19 + 2 * highway_layers)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..images import RESNETS, imagenet_weights
 
 # published key prefix -> ours; the files of DataParallel models, as published, and bare ones
-RENAMES = (
+PUBLISHED_TO_OURS = (
     ("module.linear.", "head."),
     ("module.FDS.", "fds."),
     ("module.", "encoder."),

@@ -71,7 +71,7 @@ def read_age_csv(
         ages[i] = _age(age, where)
         if split not in SPLITS:
             raise ValueError(f"{where}: split is {split!r}, not one of {', '.join(SPLITS)}")
-        if _leaves(path):
+        if _leaves_folder(path):
             raise ValueError(f"{where}: path is {path!r}, not a file below {data_dir}")
     there = _present(data_dir, [path for _, path, _ in rows])
     if not there.all() and not skip_bad_images:
@@ -102,7 +102,7 @@ def _age(text: str, where: str) -> float:
     return age
 
 
-def _leaves(path: str) -> bool:
+def _leaves_folder(path: str) -> bool:
     """Whether a path is absolute, on Unix or Windows, climbs out of the folder it is relative to, or names no file."""
     parts = path.replace("\\", "/").split("/")
     if parts[0] == "" or ":" in parts[0] or "\0" in path:

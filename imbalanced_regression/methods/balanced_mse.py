@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..bins import Bins, check_bins
 from .lds import effective_density
-from .losses import align
+from .losses import broadcast_onto
 from .mixture import fit_mixture
 from .rows import same_rows
 
@@ -72,7 +72,7 @@ class _BalancedLoss(nn.Module):
         The factor has no gradient of its own: otherwise a learnt sigma would shrink to nothing.
         """
         variance = self._variance(loss).detach()
-        loss = loss if weights is None else loss * align(weights, loss, "weights")
+        loss = loss if weights is None else loss * broadcast_onto(weights, loss, "weights")
         return loss.mean() * (variance.sqrt() if self.noise == "laplace" else 2 * variance)
 
 

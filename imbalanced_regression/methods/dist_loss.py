@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bins import Bins, as_labels, check_bins
-from .losses import LOSSES, align
+from .losses import LOSSES, broadcast_onto
 from .rows import same_rows
 
 _SIZES_KEPT = 16  # batch sizes whose expected labels are kept ready; a run has two, the whole batch and the last
@@ -36,7 +36,7 @@ def dist_loss(preds: Tensor, targets, weights, expected, strength: float = 1.0, 
     if preds.shape[1] != 1:
         raise ValueError(f"dist_loss: preds: expected shape (B,) or (B, 1), found {tuple(preds.shape)}")
     preds, targets = preds[:, 0], targets[:, 0]
-    expected = align(expected, preds, "expected")
+    expected = broadcast_onto(expected, preds, "expected")
     if expected.shape != preds.shape:
         raise ValueError(f"dist_loss: expected: expected {len(preds)} labels, found {tuple(expected.shape)}")
     return loss(preds, targets, weights) + strength * loss(preds.sort().values, expected)

@@ -224,7 +224,7 @@ class FDS(OwnTypes):
         outside = self._are_outside(labels).sum()
         self._outside = outside if self._outside is None else self._outside + outside
         step = max(1, _CHUNK_ELEMENTS // self.feature_dim)
-        order = rows.argsort() if len(rows) > step else None  # bin by bin, many bins stay in the cache as well as few
+        order = rows.argsort() if len(rows) > step else None  # sorted by bin, so that the sums of one bin stay in the cache
         for start in range(0, len(rows), step):
             if order is None:
                 chunk, at = x.to(total.dtype), rows

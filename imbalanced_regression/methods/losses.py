@@ -16,7 +16,7 @@ from ..bins import as_array
 def weighted_mse_loss(inputs: Tensor, targets, weights=None) -> Tensor:
     """Mean of w e^2.
 
-    Shapes, as for all losses here: inputs (N,), (N, 1) or any (N, ...), targets the same, weights as `align` takes them.
+    Shapes, as for all losses here: inputs (N,), (N, 1) or any (N, ...), targets the same, weights as `broadcast_onto` takes them.
     """
     error, weights = _error(inputs, targets, weights)
     return _mean(error**2, weights)
@@ -65,7 +65,7 @@ def ccc_loss(inputs: Tensor, targets, weights=None) -> Tensor:
     """
     error, weights = _error(inputs, targets, weights)
     inputs = inputs.to(error.dtype)
-    targets = align(targets, inputs, "targets")
+    targets = broadcast_onto(targets, inputs, "targets")
     share = torch.ones_like(error) if weights is None else weights.expand_as(error)
     size = (len(error), -1) if error.dim() == 2 else (-1, 1)
     inputs, targets, error, share = (part.expand_as(error).reshape(size) for part in (inputs, targets, error, share))
@@ -92,7 +92,7 @@ LOSSES = {
 }
 
 
-def align(values, inputs: Tensor, name: str) -> Tensor:
+def broadcast_onto(values, inputs: Tensor, name: str) -> Tensor:
     """`values` (tensor, array, list or number) as a tensor that broadcasts onto `inputs` (N, ...) one way only.
 
     Accepted: a single number; the shape of `inputs`, dimensions of size 1 allowed; (N,) or (N, 1), one value per
@@ -118,10 +118,10 @@ def _error(inputs: Tensor, targets, weights) -> tuple[Tensor, Tensor | None]:
     if inputs.numel() == 0:
         raise ValueError("inputs: expected at least one prediction, found none")
     inputs = inputs if inputs.dtype == torch.float64 else inputs.float()  # half precision cannot hold e^2
-    targets = align(targets, inputs, "targets")
+    targets = broadcast_onto(targets, inputs, "targets")
     if targets.numel() != inputs.numel():
         raise ValueError(f"targets: shape {tuple(targets.shape)} does not fit predictions of shape {tuple(inputs.shape)}")
-    return inputs - targets, None if weights is None else align(weights, inputs, "weights")
+    return inputs - targets, None if weights is None else broadcast_onto(weights, inputs, "weights")
 
 
 def _mean(loss: Tensor, weights: Tensor | None) -> Tensor:

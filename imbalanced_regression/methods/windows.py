@@ -26,7 +26,7 @@ def _laplace(ks: int, sigma: float) -> np.ndarray:
     return np.exp(-np.abs(x) / sigma) / (2 * sigma)
 
 
-_SIGMAS = (1e-3, 1e4)  # narrower the exponentials underflow, wider scipy takes memory for 8 sigma numbers
+_SIGMAS = (1e-3, 1e4)  # below, exp underflows; above, scipy allocates 8 sigma values
 
 KERNELS = {"gaussian": _gaussian, "triang": _triang, "laplace": _laplace}
 

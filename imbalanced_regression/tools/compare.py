@@ -31,8 +31,8 @@ METRICS = {
     **{name: (heading, 1 if name == "sera" else 3) for name, heading in SCORES.items()},  # one number over all, no groups
 }
 # the metrics of the paper's tables, by one that only that kind of benchmark has
-_PAPER = {"delta1": ("rmse", "absrel", "delta1"), "pearson": ("mse", "l1", "pearson")}
-_PAPER_ELSE = ("l1", "gmean")
+_METRICS_OF_PAPER = {"delta1": ("rmse", "absrel", "delta1"), "pearson": ("mse", "l1", "pearson")}
+_DEFAULT_METRICS = ("l1", "gmean")
 
 
 @dataclass
@@ -117,7 +117,7 @@ def group(runs: list[Run], split: str = "test") -> list[Method]:
                 f"RUN: {first.folder} and {run.folder} were measured on other data ({', '.join(GROUPS)}: {counts[0]} and "
                 f"{counts[1]} samples); compare the runs of one data set at a time"
             )
-        flags = _what_it_is(run.flags)
+        flags = _method_flags(run.flags)
         method = methods.setdefault(json.dumps(flags, sort_keys=True), Method(flags))
         method.runs.append(run)
         method.metrics.append(run.metrics[split])
@@ -129,7 +129,7 @@ def group(runs: list[Run], split: str = "test") -> list[Method]:
     return list(methods.values())
 
 
-def _what_it_is(flags: dict) -> dict:
+def _method_flags(flags: dict) -> dict:
     """The flags that make a method: without those that only say where it was made, or that are of a method not used."""
     kept = {name: value for name, value in flags.items() if name not in NOT_THE_METHOD}
     kept["pretrained"] = bool(kept.get("pretrained"))  # each seed re-trains the head of its own encoder
@@ -169,7 +169,7 @@ def choose_metrics(methods: list[Method], names: list[str] | None) -> list[str]:
     """`names`, or the paper's metrics for this kind of benchmark. Raises ValueError for one that the runs do not have."""
     known = _known(methods)
     if names is None:
-        paper = next((list(found) for mark, found in _PAPER.items() if mark in known), list(_PAPER_ELSE))
+        paper = next((list(found) for mark, found in _METRICS_OF_PAPER.items() if mark in known), list(_DEFAULT_METRICS))
         return [m for m in paper if m in known] or known
     for name in names:
         if name not in known:

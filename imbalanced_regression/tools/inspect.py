@@ -285,7 +285,7 @@ def figure(advice: Advice, title: str, label: str) -> bytes:
     from .drawing import BAR, LINE, MUTED, SHADES, new_figure, png, shade_shots
 
     fig = new_figure(9, 6)
-    from matplotlib.patches import Patch  # now that it is known to be there
+    from matplotlib.patches import Patch  # new_figure has checked that matplotlib is installed
 
     bins, K = advice.bins, advice.bins.count
     even = _even(bins)

@@ -149,7 +149,7 @@ def figure(
     per_bin = metrics["per_bin"]
     left, width = bins.edges[:-1], np.diff(bins.edges)
     fig = new_figure(9, 12.4 if examples else 6.4)
-    from matplotlib.patches import Patch  # now that it is known to be there
+    from matplotlib.patches import Patch  # new_figure has checked that matplotlib is installed
     parts: Any = fig.subfigures(2, 1, height_ratios=(6.4, 6)) if examples else (fig, None)
     upper, lower = parts
     top, bottom = upper.subplots(2, 1, sharex=True)

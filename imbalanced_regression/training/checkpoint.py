@@ -49,7 +49,7 @@ def load(path: str | Path, flag: str = "--resume") -> dict:
         raise ValueError(f"{flag}: there is no checkpoint {path}")
     try:
         with torch.serialization.safe_globals(_numpy_scalars()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of pickle protocols; what cannot be read ends below
+            warnings.simplefilter("ignore")  # hides warnings about pickle protocols; unreadable files raise below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "weights_only" in str(error).lower() or "weights only" in str(error).lower():
@@ -58,7 +58,7 @@ def load(path: str | Path, flag: str = "--resume") -> dict:
                 'trust it, save its tensors again: torch.save({"state_dict": model.state_dict()}, PATH)'
             ) from None
         raise ValueError(f"{flag}: {path} is truncated or no checkpoint") from None
-    # what reading a broken file can end in
+    # errors that a damaged file raises
     except (RuntimeError, OSError, EOFError, LookupError, ValueError, AttributeError, TypeError, zipfile.BadZipFile):
         raise ValueError(f"{flag}: {path} is truncated or no checkpoint") from None
     if not isinstance(content, dict):

@@ -17,7 +17,7 @@ from .modules import MFF, D, E, Refinement
 
 # published key prefix -> ours; the files of DataParallel models, as published, and bare ones
 _PARTS = (("R.FDS.", "fds."), ("R.conv2.", "head."), ("R.", "neck."), ("", "encoder."))
-RENAMES = (*((f"module.{published}", ours) for published, ours in _PARTS), *_PARTS)
+PUBLISHED_TO_OURS = (*((f"module.{published}", ours) for published, ours in _PARTS), *_PARTS)
 
 
 class DepthEncoder(nn.Module):
