@@ -16,7 +16,7 @@ from ..bins import as_array
 def weighted_mse_loss(inputs: Tensor, targets, weights=None) -> Tensor:
     """Mean of w e^2.
 
-    Shapes, as for all losses here: inputs (N,), (N, 1) or any (N, ...), targets the same, weights as `broadcast_onto` takes them.
+    Shapes, as for all losses here: inputs (N,), (N, 1) or any (N, ...), targets the same, weights as `broadcast_onto` takes.
     """
     error, weights = _error(inputs, targets, weights)
     return _mean(error**2, weights)
