@@ -138,7 +138,8 @@ def _is_a_sentence(error: ValueError, what: str) -> None:
 
 
 def _finite(state: dict[str, Tensor]) -> bool:
-    return all(bool(value.isfinite().all()) for value in state.values())
+    """No NaN, and no infinity but in what was infinite before training, such as the log of an empty bin's share."""
+    return all(bool((value.isfinite() | (value == -torch.inf)).all()) for value in state.values())
 
 
 def _same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -259,15 +260,16 @@ class _Problem:
         """The state after some steps; with `break_after` they go on in a new training from what was saved then."""
         ranks = Runtime(amp=amp)
         training = self.training(strength=strength, ranks=ranks)
+        torch.manual_seed(1)
         for step in range(steps):
-            torch.manual_seed(step)
             moment = Moment(seed=1, epoch=1, epochs=4, step=step)
             train_step(training, self.batch(rows, equal=equal), moment, self.plan, fds_epoch=0)
             if step + 1 == break_after:
                 training.objective.finish_epoch(0)
                 parts = (training.model, training.objective, training.optimizer)
-                saved = copy.deepcopy([part.state_dict() for part in parts])
+                saved, drawn = copy.deepcopy([part.state_dict() for part in parts]), torch.get_rng_state()
                 training = self.training(strength=strength, ranks=ranks)
+                torch.set_rng_state(drawn)
                 training.model.load_state_dict(saved[0])
                 training.objective.load_state_dict(saved[1])
                 training.optimizer.load_state_dict(saved[2])
