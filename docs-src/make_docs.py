@@ -24,9 +24,11 @@ def main() -> None:
     import pdoc
 
     import imbalanced_regression as library
+    from imbalanced_regression import training
 
-    # the public names load when first used, and pdoc looks at those a module has already
-    vars(library).update({name: getattr(library, name) for name in library.__all__})
+    # public names load when first used, and pdoc looks at those a module has already
+    for package in (library, training):
+        vars(package).update({name: getattr(package, name) for name in package.__all__})
     pdoc.render.configure(
         docformat="google", footer_text=f"imbalanced_regression {library.__version__}",
         template_directory=ROOT / "docs-src" / "templates",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from commands import ROOT, execute
 
 import imbalanced_regression as library
+from imbalanced_regression import choices
 
 GUIDE = ROOT / "docs-src" / "pages"
 PAGES = sorted(GUIDE.rglob("*.md"))
@@ -54,8 +54,6 @@ def test_the_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     names: dict = {"__name__": page.stem}
     with torch.random.fork_rng():
         for number, block in enumerate(python_blocks(page)):
-            if "imbalanced_regression.testing" in block:
-                pytest.importorskip("imbalanced_regression.testing")
             exec(compile(block, f"{page.name}, block {number}", "exec"), names)
 
 
@@ -89,7 +87,6 @@ def test_a_link_that_leads_nowhere_and_a_formula_that_cannot_be_set_are_refused(
 
 
 def test_the_flags_that_the_guide_names_exist():
-    pytest.importorskip("imbalanced_regression.flags")
     shown = "".join(
         execute(["train.py", "--help"], ROOT / folder) for folder in ("agedb-dir", "sts-b-dir", "nyud2-dir", "shhs-dir")
     )
@@ -100,9 +97,5 @@ def test_the_flags_that_the_guide_names_exist():
 
 
 def test_every_method_by_a_flag_is_in_the_guide():
-    if importlib.util.find_spec("imbalanced_regression.choices") is None:
-        pytest.skip("there are no choices yet")
-    from imbalanced_regression import choices
-
     text = "".join(page.read_text() for page in METHODS)
     assert [name for name in choices.methods() if name not in ("none", "linear") and not re.search(rf"\b{name}\b", text)] == []

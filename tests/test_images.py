@@ -7,7 +7,7 @@ import pytest
 from commands import from_folder
 from PIL import Image
 
-from imbalanced_regression.faces.ages import load_face
+from imbalanced_regression.faces.pixels import load_face
 from imbalanced_regression.images import BadImage, as_shown
 
 GREY = np.array([[0, 60], [128, 255]], np.uint8)

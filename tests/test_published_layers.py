@@ -200,7 +200,7 @@ def test_the_resnet_of_ages_is_the_literal_one(monkeypatch):
     twin.backward()
     same_norms(model, state, folder.PUBLISHED_TO_OURS, at_least=53)
     same_statistics(model, state, folder.PUBLISHED_TO_OURS)
-    from imbalanced_regression.faces.ages import normalize
+    from imbalanced_regression.faces.resnet import normalize
 
     torch.testing.assert_close(normalize(images), (images.float() / 255 - 0.5) / 0.5, rtol=0, atol=1e-6)
 

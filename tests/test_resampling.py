@@ -143,7 +143,7 @@ def test_neighbours_and_half_medians_equal_the_twins_by_tree_and_by_blocks(n, wi
     assert found.shape == (n, min(k, n - 1))
     assert (found != np.arange(n)[:, None]).all()
     assert all(len(set(row)) == len(row) for row in found.tolist())
-    reached = resampling._pair_distance(space, codes, np.arange(n)[:, None].repeat(found.shape[1], 1).ravel(), found.ravel())
+    reached = neighbours.pair_distance(space, codes, np.arange(n)[:, None].repeat(found.shape[1], 1).ravel(), found.ravel())
     expected = slow.neighbour_distances(space.tolist(), codes.tolist(), k)
     np.testing.assert_allclose(np.sort(reached.reshape(found.shape), axis=1), expected, atol=1e-7)
     medians = neighbours.half_medians(space, codes, rng)

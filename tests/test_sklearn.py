@@ -289,6 +289,19 @@ def test_resampled_pipelines_are_scored_by_the_labels_before():
     assert np.array_equal(ours._remembered(model), y)
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_frames_are_cross_validated_as_arrays_are(library):
+    module = pytest.importorskip(library)
+    X, y = data()
+    frame, target = module.DataFrame({name: X[:, j] for j, name in enumerate("abc")}), module.Series(y)
+    for model in (DeepRegressor(**{**QUICK, "epochs": 2}), ReweightedRegressor(HistGradientBoostingRegressor(max_iter=3))):
+        found, expected = (
+            cross_validate(model, *table, scoring=balanced_mae, cv=2, error_score="raise")["test_score"]
+            for table in ((frame, target), (X, y))
+        )
+        np.testing.assert_allclose(found, expected)
+
+
 # what bad input gets
 
 

@@ -30,7 +30,8 @@ _FACES = {
     "small": ("--model", "resnet18", "--img_size", "32", "--batch_size", "16", "--workers", "0", "--device", "cpu",
               "--print_freq", "1", "--schedule"),
     "epochs": "--epoch",
-    "exact": ("--optimizer", "sgd", "--lr", "1e-4"),
+    # at 1e-4 the steps make 1e-2 of a rounding in some processors' convolutions: a fresh ResNet on 32 pixels
+    "exact": ("--optimizer", "sgd", "--lr", "1e-6"),
 }
 BENCHMARKS = {
     "imdb-wiki-dir": Benchmark(**_FACES),
