@@ -30,8 +30,6 @@ KINDS = ("vector", "tokens", "night", "dense", "table")
 SLOTS = ("loss", "terms", "head", "reweight", "pretrain", "ascent")
 WIDTH = 6  # of the features
 
-_SEEDED = threading.Lock()  # the threads that stand for ranks share torch's generator, and each is to draw the same model
-
 
 def check_method(make: Callable[[Labels, int], Any], slot: str, *, kinds: Sequence[str] = KINDS) -> None:
     """Put a method through the contract.
@@ -226,10 +224,6 @@ class _Problem:
 
     def training(self, *, strength: float = 1.0, ranks: Runtime | None = None) -> Training:
         """A training at its beginning: always the same model."""
-        with _SEEDED:
-            return self._begin(strength, ranks)
-
-    def _begin(self, strength: float, ranks: Runtime | None) -> Training:
         torch.manual_seed(0)
         encoder = _encoder(self.kind)
         linear: nn.Module = nn.Conv2d(WIDTH, 1, 1) if self.kind == "dense" else nn.Linear(WIDTH, 1)
