@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from imbalanced_regression.cli import ArgumentParser, check_above_0, check_least, guard
-from imbalanced_regression.files import read_columns
+from imbalanced_regression.files import read_columns, whole
 
 HERE = Path(__file__).resolve().parent
 log = logging.getLogger("preprocess_shhs")
@@ -115,13 +115,8 @@ def convert(path: Path, out: Path, *, hours: float, fill_missing: bool) -> str |
         night = read_night(path, hours, fill_missing)
     except (ValueError, OSError) as error:
         return " ".join(str(error).split())
-    part = out.with_name(out.name + f".{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, **night)
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(out) as part, part.open("wb") as file:
+        np.savez_compressed(file, **night)
     return None
 
 
@@ -177,10 +172,8 @@ def split_nights(scores: dict[int, float], cap: int, seed: int) -> dict[int, str
 
 
 def write_table(path: Path, header: list[str], rows: list[list]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
-    os.replace(part, path)
 
 
 def plot(night: dict[str, np.ndarray], title: str, out: Path) -> None:
