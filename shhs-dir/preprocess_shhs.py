@@ -184,15 +184,15 @@ def plot(night: dict[str, np.ndarray], title: str, out: Path) -> None:
     rows.update({name: night["breathing"][:, i] for i, name in enumerate(BREATHING)})
     figure = Figure(figsize=(13, 8), layout="constrained")
     axes = figure.subplots(len(rows), 2, sharex="col", width_ratios=(2, 3))
-    for (whole, minute), (name, data) in zip(axes, rows.items()):
+    for (night_long, minute), (name, data) in zip(axes, rows.items()):
         data = data.astype(np.float32)
         middle = max(len(data) // 2 - 1, 0)
         hours = np.arange(len(data)) * EPOCH / 3600
         for low, high, shade in ((0, 100, "#c9dbe6"), (5, 95, "#7aa6c2"), (25, 75, "#33658a")):
-            whole.fill_between(hours, *np.percentile(data, (low, high), axis=1), color=shade, lw=0)
+            night_long.fill_between(hours, *np.percentile(data, (low, high), axis=1), color=shade, lw=0)
         piece = data[middle : middle + 2].ravel()
         minute.plot(np.linspace(0, EPOCH * len(data[middle : middle + 2]), len(piece)), piece, color="#33658a", lw=0.6)
-        whole.set_ylabel(name)
+        night_long.set_ylabel(name)
     axes[-1, 0].set_xlabel("hours (range of each epoch; darker: 5-95 %, 25-75 %)")
     axes[-1, 1].set_xlabel(f"seconds from {middle * EPOCH / 3600:.2f} h")
     figure.suptitle(f"{title}: {len(night['eeg'])} epochs of 30 s, in interquartile ranges")

@@ -109,8 +109,7 @@ def test_a_loss_of_one_process_alone_is_found_out():
     with pytest.raises(AssertionError, match="two processes differ from one"):
         check_method(lambda labels, width: spread, "loss", kinds=["table"])
     spread.whole_batch = True
-    with pytest.raises(AssertionError, match="a batch of one leaves numbers that are not finite"):
-        check_method(lambda labels, width: spread, "loss", kinds=["table"])
+    check_method(lambda labels, width: spread, "loss", kinds=["table"])
 
 
 def test_a_slot_that_is_not_there_is_named():
