@@ -82,7 +82,7 @@ def test_without_predictions_per_sample_there_is_no_interval(methods, tmp_path):
 
 
 def test_the_report_says_differences_intervals_seeds_and_how_checkpoints_were_chosen(methods):
-    said = evidence.report(methods, ["l1"], baseline="vanilla", intervals=True)
+    said = evidence.report(methods, ["l1"], baseline="vanilla", intervals=True) + evidence.footer(methods)
     assert "MAE - vanilla" in said
     line = next(line for line in said.splitlines() if line.startswith("SQINV") and "p " in line)
     assert "*" in line
