@@ -401,6 +401,13 @@ def says(builder: Callable) -> str:
     return (builder.__doc__ or "").splitlines()[0]
 
 
+def title(name: str) -> str:
+    """A method's name as its paper writes it, where `says` begins with one."""
+    builder = next(names[name] for names in SLOTS.values() if name in names)
+    head, colon, _ = says(builder).partition(":")
+    return head if colon else name.replace("_", " ")
+
+
 def methods() -> dict[str, str]:
     """Every method by name -> its slot."""
     return {name: slot for slot, choices in SLOTS.items() for name in choices}

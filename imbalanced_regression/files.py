@@ -11,7 +11,7 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -98,9 +98,25 @@ def read_columns(path: str | Path, columns: Sequence[str]) -> tuple[list[int], l
     return [line for line, _ in rows[1:]], [[fields[place] for place in wanted] for _, fields in rows[1:]]
 
 
+def part_of(path: Path) -> Path:
+    """The temporary file beside `path` that this process writes before a rename."""
+    return path.with_name(f"{path.name}.{os.getpid()}.part")
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file to write in the place of `path`: at the end it becomes `path` in one step, an error leaves what was there."""
+    part = part_of(path)
+    try:
+        yield part
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write(path: Path, data: bytes | str) -> None:
     """Replace `path` by `data` in one step; OSError (a full disk, say) leaves what was there."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = part_of(path)
     try:
         with open(part, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)

@@ -19,7 +19,7 @@ from nyu_transform import HEIGHT, WIDTH
 from utils import BINS, BUCKET_START
 
 from imbalanced_regression import cli
-from imbalanced_regression.training.checkpoint import write
+from imbalanced_regression.files import whole, write
 
 COUNTS = "train_bucket_num.txt"
 
@@ -82,8 +82,7 @@ def make_mask(path: Path, data_dir: Path, height: int, width: int, pairs: int, s
     each = int(counts[counts > 0].min())
     random = np.random.default_rng([seed, 1])
     places = {b: np.sort(random.choice(counts[b], each, replace=False, shuffle=False)) for b in np.flatnonzero(counts)}
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path) as part:
         mask = np.lib.format.open_memmap(part, "w+", np.uint8, (len(dataset), height, width))
         seen = np.zeros(BINS.count, dtype=np.int64)
         for i in range(len(dataset)):
@@ -94,9 +93,6 @@ def make_mask(path: Path, data_dir: Path, height: int, width: int, pairs: int, s
                     seen[b] += len(pixels)
         mask.flush()
         del mask
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
     return f"{each:,} pixels in each of {len(places)} bins of {len(dataset)} images"
 
 

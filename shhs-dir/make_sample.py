@@ -21,6 +21,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imbalanced_regression.cli import ArgumentParser, check_least, guard
+from imbalanced_regression.files import whole
 
 HERE = Path(__file__).resolve().parent
 EDFS, TABLE = Path("polysomnography/edfs/shhs2"), Path("datasets/shhs2-dataset-0.21.0.csv")
@@ -111,9 +112,8 @@ def write_night(path: Path, seed: list[int], score: float, minutes: tuple[float,
             physical_dimension=unit, physical_range=(-reach, reach),
         ))
     channels.append(EdfSignal(np.zeros(seconds), 1, label="POSITION", physical_range=(0, 3)))
-    part = path.with_name(path.name + ".part")
-    Edf(channels, data_record_duration=1).write(part)
-    os.replace(part, path)
+    with whole(path) as part:
+        Edf(channels, data_record_duration=1).write(part)
 
 
 def draw_counts(train: int, per_score: int) -> np.ndarray:
@@ -158,13 +158,11 @@ def main() -> None:
             for _ in pool.map(write, paths, seeds, scores.tolist(), chunksize=4):
                 pass
     # the csv comes last: where it lies, the nights are whole. As the provider's, it has no score 0: only rawgh_s2 tells
-    part = table.with_name(table.name + ".part")
-    with part.open("w", newline="", encoding="latin-1") as file:
+    with whole(table) as part, part.open("w", newline="", encoding="latin-1") as file:
         rows = csv.writer(file)
         rows.writerow(["nsrrid", "pptid", "visitnumber", "site", "rawgh_s2", "gh_s2"])
         for i, score in zip(ids, scores):
             rows.writerow([i, i - 200000, 2, "Orléans", f"{5 + score / 5:g}", score if score else ""])
-    os.replace(part, table)
     print(f"{args.out}: {len(ids)} made-up nights; now python preprocess_shhs.py --data_dir {args.out} --cap {args.per_score}")
 
 

@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 
 from imbalanced_regression.cli import ArgumentParser, check_above_0, check_least, guard
-from imbalanced_regression.files import read_columns
+from imbalanced_regression.files import read_columns, whole
 
 HERE = Path(__file__).resolve().parent
 log = logging.getLogger("preprocess_shhs")
@@ -115,13 +115,8 @@ def convert(path: Path, out: Path, *, hours: float, fill_missing: bool) -> str |
         night = read_night(path, hours, fill_missing)
     except (ValueError, OSError) as error:
         return " ".join(str(error).split())
-    part = out.with_name(out.name + f".{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            np.savez_compressed(file, **night)
-        os.replace(part, out)
-    finally:
-        part.unlink(missing_ok=True)
+    with whole(out) as part, part.open("wb") as file:
+        np.savez_compressed(file, **night)
     return None
 
 
@@ -177,10 +172,8 @@ def split_nights(scores: dict[int, float], cap: int, seed: int) -> dict[int, str
 
 
 def write_table(path: Path, header: list[str], rows: list[list]) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
+    with whole(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
-    os.replace(part, path)
 
 
 def plot(night: dict[str, np.ndarray], title: str, out: Path) -> None:
@@ -191,15 +184,15 @@ def plot(night: dict[str, np.ndarray], title: str, out: Path) -> None:
     rows.update({name: night["breathing"][:, i] for i, name in enumerate(BREATHING)})
     figure = Figure(figsize=(13, 8), layout="constrained")
     axes = figure.subplots(len(rows), 2, sharex="col", width_ratios=(2, 3))
-    for (whole, minute), (name, data) in zip(axes, rows.items()):
+    for (night_long, minute), (name, data) in zip(axes, rows.items()):
         data = data.astype(np.float32)
         middle = max(len(data) // 2 - 1, 0)
         hours = np.arange(len(data)) * EPOCH / 3600
         for low, high, shade in ((0, 100, "#c9dbe6"), (5, 95, "#7aa6c2"), (25, 75, "#33658a")):
-            whole.fill_between(hours, *np.percentile(data, (low, high), axis=1), color=shade, lw=0)
+            night_long.fill_between(hours, *np.percentile(data, (low, high), axis=1), color=shade, lw=0)
         piece = data[middle : middle + 2].ravel()
         minute.plot(np.linspace(0, EPOCH * len(data[middle : middle + 2]), len(piece)), piece, color="#33658a", lw=0.6)
-        whole.set_ylabel(name)
+        night_long.set_ylabel(name)
     axes[-1, 0].set_xlabel("hours (range of each epoch; darker: 5-95 %, 25-75 %)")
     axes[-1, 1].set_xlabel(f"seconds from {middle * EPOCH / 3600:.2f} h")
     figure.suptitle(f"{title}: {len(night['eeg'])} epochs of 30 s, in interquartile ranges")

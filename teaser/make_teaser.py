@@ -97,9 +97,7 @@ def shots_of(entry: dict) -> np.ndarray:
 
 def save(path: Path, data: bytes | str) -> None:
     """Replace the file in one step, so that no half-written picture is left."""
-    from imbalanced_regression.training.checkpoint import (
-        write,  # brings torch along, which what fails earlier need not wait for
-    )
+    from imbalanced_regression.files import write
 
     write(path, data)
 

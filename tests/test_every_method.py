@@ -104,13 +104,12 @@ def test_a_loss_of_one_process_alone_is_found_out():
     """The spread of the errors is no mean over samples: without `whole_batch` two processes differ from one."""
 
     def spread(outputs, targets, weights):
-        return (outputs - targets).std()
+        return (outputs - targets).std(correction=0)
 
     with pytest.raises(AssertionError, match="two processes differ from one"):
         check_method(lambda labels, width: spread, "loss", kinds=["table"])
     spread.whole_batch = True
-    with pytest.raises(AssertionError, match="a batch of one leaves numbers that are not finite"):
-        check_method(lambda labels, width: spread, "loss", kinds=["table"])
+    check_method(lambda labels, width: spread, "loss", kinds=["table"])
 
 
 def test_a_slot_that_is_not_there_is_named():

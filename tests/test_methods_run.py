@@ -6,8 +6,8 @@ import csv
 import json
 
 import pytest
+import small_runs
 import torch
-import trusted
 from commands import ROOT, execute
 
 STS, UCI = ROOT / "sts-b-dir", ROOT / "uci-dir"
@@ -19,19 +19,19 @@ def finished(store):
     return run, json.loads((run / "metrics.json").read_text())
 
 
-@pytest.mark.parametrize("folder", sorted(trusted.BENCHMARKS))
+@pytest.mark.parametrize("folder", sorted(small_runs.BENCHMARKS))
 def test_ranksim_and_a_learning_bmc_train_on_every_sample(tmp_path, folder):
     """The noise learns at its own rate, and a resumed run goes on with it."""
-    data = trusted.make_sample(folder, tmp_path / "data")
+    data = small_runs.make_sample(folder, tmp_path / "data")
     method = ("--terms", "ranksim", "--loss", "bmc", "--bmc_learn", "--store_root", str(tmp_path / "runs"))
-    execute(["train.py", *trusted.words(folder, data, 1, *method)], ROOT / folder)
+    execute(["train.py", *small_runs.words(folder, data, 1, *method)], ROOT / folder)
     run, metrics = finished(tmp_path / "runs")
     assert "_ranksim_" in run.name
     assert "_bmc_" in run.name
     assert metrics["test"]["overall"]["l1"] > 0
     start = torch.load(run / "ckpt.pth.tar", weights_only=True)["objective"]
     assert start["term0._extra_state"]["calls"] > 0
-    execute(["train.py", *trusted.words(folder, data, 2, *method, "--resume")], ROOT / folder)
+    execute(["train.py", *small_runs.words(folder, data, 2, *method, "--resume")], ROOT / folder)
     then = torch.load(run / "ckpt.pth.tar", weights_only=True)["objective"]
     assert then["criterion.log_sigma"] != start["criterion.log_sigma"]
     assert then["term0._extra_state"]["calls"] == 2 * start["term0._extra_state"]["calls"]
@@ -75,7 +75,7 @@ def test_the_other_slots_train(tmp_path, words):
 
 def test_a_head_for_vectors_is_refused_on_depth_maps(tmp_path):
     folder = "nyud2-dir"
-    data = trusted.make_sample(folder, tmp_path / "data")
-    words = trusted.words(folder, data, 1, "--head", "laplace", "--store_root", str(tmp_path / "runs"))
+    data = small_runs.make_sample(folder, tmp_path / "data")
+    words = small_runs.words(folder, data, 1, "--head", "laplace", "--store_root", str(tmp_path / "runs"))
     said = execute(["train.py", *words], ROOT / folder, code=2)
     assert "train.py: error: --head laplace: predicts one label from one vector, not a map of pixels" in said

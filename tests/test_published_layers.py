@@ -265,13 +265,13 @@ def test_the_pair_model_is_the_literal_one(highway_layers):
     state = twin_state(model, models.PUBLISHED_TO_OURS)
     assert any("_highway_layer" in name for name in state) == (highway_layers > 0)
     with torch.no_grad():
-        preds, features = model.eval()((tokens, lengths))
+        preds, features = model.eval()((tokens, lengths))  # in the unit of the score; the published model is of score / 5
         expected, expected_features = literal.similarity(tokens, lengths, state, 0.3, 0.4, train=False)
-    torch.testing.assert_close(preds, expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(preds / models.PUBLISHED_UNIT, expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(features, expected_features, rtol=1e-10, atol=1e-12)
     scores = torch.tensor([[0.5], [3.0], [5.0]]).double() / 5
     torch.manual_seed(1)
-    loss = ((model.train()((tokens, lengths))[0] - scores) ** 2).mean()
+    loss = ((model.train()((tokens, lengths))[0] / models.PUBLISHED_UNIT - scores) ** 2).mean()
     torch.manual_seed(1)
     twin = ((literal.similarity(tokens, lengths, state, 0.3, 0.4, train=True)[0] - scores) ** 2).mean()
     assert loss.item() == pytest.approx(twin.item(), rel=1e-12)

@@ -75,7 +75,7 @@ def test_every_command_of_the_sts_b_readme_runs(trained, tmp_path):
 
 def test_every_command_of_the_readme_runs(trained, tmp_path):
     """Commands `(cd FOLDER && ...)` on a sample of the folder, tools on the runs that these leave, benchmarks in small."""
-    import trusted
+    import small_runs
 
     runs, waiting = [], []
     for number, command in enumerate(commands(ROOT / "README.md")):
@@ -86,12 +86,12 @@ def test_every_command_of_the_readme_runs(trained, tmp_path):
         folder, command = command.removeprefix("(cd ").removesuffix(")").split(" && ")
         data = tmp_path / folder
         if not data.exists():
-            trusted.make_sample(folder, data)
+            small_runs.make_sample(folder, data)
         program, *words = shlex.split(command)
         at = words.index("train.py")
-        small = trusted.words(folder, data, 1, "--store_root", str(own))
+        small = small_runs.words(folder, data, 1, "--store_root", str(own))
         if "--nnodes" in words:
-            continue  # two agents on the loopback: tests/test_trust_ranks.py
+            continue  # two agents on the loopback: tests/test_ranks.py
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if program == "torchrun" else []
         execute([*launcher, *words[at:], *small], ROOT / folder)
         runs.append(next(own.iterdir()))

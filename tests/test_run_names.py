@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import trusted
+import small_runs
 from commands import ROOT, execute, together
 
 from imbalanced_regression import cli
@@ -65,8 +65,8 @@ def test_predictions_are_of_a_checkpoint_and_need_a_folder(words, message):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> tuple[Path, Path]:
     """A sample of STS-B, and the store of two runs that differ in --seed only."""
-    data, store = trusted.make_sample("sts-b-dir", tmp_path_factory.mktemp("data")), tmp_path_factory.mktemp("runs")
-    words = ["train.py", *trusted.words("sts-b-dir", data, 1, "--store_root", str(store))]
+    data, store = small_runs.make_sample("sts-b-dir", tmp_path_factory.mktemp("data")), tmp_path_factory.mktemp("runs")
+    words = ["train.py", *small_runs.words("sts-b-dir", data, 1, "--store_root", str(store))]
     together([words, [*words, "--seed", "1"]], STS)
     return data, store
 
@@ -80,6 +80,6 @@ def test_seeds_train_beside_one_another_and_are_compared_as_one_method(runs):
 
 def test_evaluate_writes_the_predictions_of_the_run(runs, tmp_path):
     data, store = runs
-    words = ["train.py", *trusted.words("sts-b-dir", data, 1, "--store_root", str(store)), "--evaluate", "--resume"]
+    words = ["train.py", *small_runs.words("sts-b-dir", data, 1, "--store_root", str(store)), "--evaluate", "--resume"]
     execute([*words, "--predictions", tmp_path / "own.csv"], STS)
     assert (tmp_path / "own.csv").read_text() == (store / PUBLISHED / "predictions.csv").read_text()

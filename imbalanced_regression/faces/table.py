@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import read_columns
+from ..files import read_columns, whole
 
 logger = logging.getLogger(__name__)
 
@@ -161,12 +161,10 @@ def write_csv(path: str | Path, header: Sequence[str], rows: Iterable[Sequence])
     """Write a csv whole or not at all."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    with open(part, "w", newline="", encoding="utf-8") as file:
+    with whole(path) as part, open(part, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-    os.replace(part, path)
 
 
 def split_by_age(ages: Sequence[int], cap: int, seed: int = 666) -> list[str]:

@@ -20,8 +20,10 @@ from . import tables
 
 logger = logging.getLogger(__name__)
 
-_METHOD_NAMES = {"reweight", "lds", "fds", "retrain_fc"}  # shown as the paper's names
-_BASES = {"none": "", "sqrt_inv": "SQINV", "inverse": "INV"}
+_METHOD_NAMES = {"reweight", "lds", "fds", "retrain_fc", "terms", "head", "pretrain", "resample", "keep"}  # shown as names
+# flags that say nothing at these values; runs from before there were such flags are the same method
+_NEUTRAL = {"terms": [], "head": "linear", "pretrain": "none", "resample": "none", "ascent": 0.0, "views": 1, "keep": "best"}
+_BASES = {"none": "", "sqrt_inv": "SQINV", "inverse": "INV", "dense": "DenseWeight"}
 
 # metric -> (heading, decimals), in the order of the table
 METRICS = {
@@ -135,9 +137,13 @@ def _method_flags(flags: dict) -> dict:
     kept["pretrained"] = bool(kept.get("pretrained"))  # each seed re-trains the head of its own encoder
     unused = choices.of_methods_not_used(kept)
     kept = {name: value for name, value in kept.items() if name not in unused}
+    kept = {name: value for name, value in kept.items() if name not in _NEUTRAL or value != _NEUTRAL[name]}
     if "epoch" in kept or "max_vals" in kept:
         kept.pop("epochs", None)  # the library's name for the same
     return kept
+
+
+_TITLED = {*choices.TERMS, *choices.HEADS, *choices.PRETRAINS, *choices.RESAMPLES} - {"none", "linear"}
 
 
 def _name(methods: list[Method]) -> None:
@@ -151,6 +157,7 @@ def _name(methods: list[Method]) -> None:
         flags = method.flags
         parts = [_BASES.get(str(flags.get("reweight", "none")), str(flags.get("reweight")))]
         parts += [name for name, flag in (("LDS", "lds"), ("FDS", "fds"), ("RRT", "retrain_fc")) if flags.get(flag)]
+        parts += [choices.title(name) for name in choices.used(flags) if name in _TITLED]
         name = " + ".join(part for part in parts if part) or "vanilla"
         shown = vary - {"pretrained"} if flags.get("retrain_fc") else vary  # RRT says so itself
         others = [flag if flags[flag] is True else f"{flag} {flags[flag]}"

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
+from imbalanced_regression.files import whole
+
 log = logging.getLogger(__name__)
 
 BUFFER = 1 << 24  # bytes read at once
@@ -171,19 +173,16 @@ def _load(cache: Path, count: int, dim: int) -> tuple[np.ndarray, np.ndarray] | 
             rows, values = kept["rows"], kept["values"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         rows = values = np.empty(0)
-    whole = rows.dtype == np.int64 and values.shape == (len(rows), dim) and (rows < count).all() and (rows > 0).all()
-    if not whole:
+    fits = rows.dtype == np.int64 and values.shape == (len(rows), dim) and (rows < count).all() and (rows > 0).all()
+    if not fits:
         log.warning("%s is damaged; reading the vectors anew", cache)
         return None
     return rows, values
 
 
 def _save(cache: Path, rows: np.ndarray, values: np.ndarray) -> None:
-    partial = cache.with_name(f"{cache.name}.{os.getpid()}.part")
     try:
-        with open(partial, "wb") as file:
+        with whole(cache) as part, open(part, "wb") as file:
             np.savez(file, rows=rows, values=values)
-        os.replace(partial, cache)
     except OSError as error:  # a read-only folder or a full disk: slower next time, nothing worse
-        partial.unlink(missing_ok=True)
         log.warning("could not keep the vectors in %s (%s)", cache, error.strerror)

@@ -6,9 +6,9 @@ import json
 import re
 
 import pytest
+import small_runs
 import torch
 import toy
-import trusted
 from commands import ROOT, execute
 from torch import nn
 
@@ -76,10 +76,10 @@ def test_statistics_keep_a_mean_of_1000_and_a_deviation_of_a_hundredth(amp, obse
 def train_loss(folder, data, store, *flags) -> float:
     # without dropout, whose draws a compiled model takes from another generator; and slowly, as fp16 skips its first step
     # or two, in which it finds the scale of its gradients: neither is rounding
-    exact = [*trusted.BENCHMARKS[folder].exact, "--lr", "1e-4"]
-    words = trusted.words(folder, data, 1, "--fds", "--fds_stats", "streaming", *exact, *flags, "--store_root", str(store))
+    exact = [*small_runs.BENCHMARKS[folder].exact, "--lr", "1e-4"]
+    words = small_runs.words(folder, data, 1, "--fds", "--fds_stats", "streaming", *exact, *flags, "--store_root", str(store))
     execute(["train.py", *words], ROOT / folder)
-    assert all(value.dtype == torch.float32 for name, value in trusted.outcome(store)["state"].items() if "running_" in name)
+    assert all(value.dtype == torch.float32 for name, value in small_runs.outcome(store)["state"].items() if "running_" in name)
     log = next(store.glob("*/training.log")).read_text()
     assert json.loads(next(store.glob("*/metrics.json")).read_text())["test"]["overall"]["l1"] >= 0
     return float(re.findall(r"epoch 1/1: .*train loss ([^,]+),", log)[-1])
@@ -87,7 +87,7 @@ def train_loss(folder, data, store, *flags) -> float:
 
 @pytest.mark.parametrize("folder", ["agedb-dir", "sts-b-dir"])
 def test_an_epochs_loss_is_within_the_stated_distance_of_float32(tmp_path, folder):
-    data = trusted.make_sample(folder, tmp_path / "data")
+    data = small_runs.make_sample(folder, tmp_path / "data")
     plain = train_loss(folder, data, tmp_path / "plain")
     for name, distance in STATED.items():
         if name == "channels_last" and folder == "sts-b-dir":

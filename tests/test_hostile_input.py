@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trusted
+import small_runs
 from commands import ROOT, completed, execute
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -86,7 +86,7 @@ import sys, tempfile
 from pathlib import Path
 from hypothesis import given
 sys.path.insert(0, {tests!r})
-from test_trust_input import QUIET, document, st
+from test_hostile_input import QUIET, document, st
 import tasks
 names = "sentence1\\tsentence2\\tscore"
 header = st.sampled_from([names, "index\\t" + names, "score", "", "sentence1\\tsentence1"])
@@ -114,7 +114,7 @@ from pathlib import Path
 import numpy as np
 from hypothesis import given
 sys.path.insert(0, {tests!r})
-from test_trust_input import QUIET, document, st
+from test_hostile_input import QUIET, document, st
 from loaddata import MASK, TRAIN, read_mask, read_pairs
 folder = Path(tempfile.mkdtemp()) / "data"
 folder.mkdir()
@@ -160,7 +160,7 @@ import sys, tempfile
 from pathlib import Path
 from hypothesis import given
 sys.path.insert(0, {tests!r})
-from test_trust_input import QUIET, document, st
+from test_hostile_input import QUIET, document, st
 from datasets import read_splits
 folder = Path(tempfile.mkdtemp())
 
@@ -230,11 +230,11 @@ def png_bomb(side: int) -> bytes:
 @pytest.mark.parametrize("side", [10_000, 20_000])  # above Pillow's limit, where it warns, and above twice that
 def test_decompression_bombs_end_with_one_line(tmp_path, side):
     folder = "agedb-dir"
-    data = trusted.make_sample(folder, tmp_path / "data")
+    data = small_runs.make_sample(folder, tmp_path / "data")
     rows = (data / "agedb.csv").read_text().splitlines()
     image = data / next(row for row in rows if row.endswith("train")).split(",")[1]
     image.write_bytes(png_bomb(side))
-    words = trusted.words(folder, data, 1, "--store_root", str(tmp_path / "runs"))
+    words = small_runs.words(folder, data, 1, "--store_root", str(tmp_path / "runs"))
     error = refused(folder, ["train.py", *words])
     assert str(image) in error
     assert "pixels" in error
@@ -259,9 +259,9 @@ class Bomb:
 @pytest.mark.parametrize("folder", ["agedb-dir", "sts-b-dir"])
 def test_hostile_files_end_a_run_with_one_line(tmp_path, folder):
     """A pickle that would run code, given to each flag that reads a checkpoint; a csv or tsv of random bytes."""
-    data = trusted.make_sample(folder, tmp_path / "data")
+    data = small_runs.make_sample(folder, tmp_path / "data")
     (tmp_path / "bomb.pth").write_bytes(pickle.dumps(Bomb(tmp_path / "ran")))
-    words = ["train.py", *trusted.words(folder, data, 1, "--store_root", str(tmp_path / "runs"))]
+    words = ["train.py", *small_runs.words(folder, data, 1, "--store_root", str(tmp_path / "runs"))]
     for flags in (["--resume", tmp_path / "bomb.pth"], ["--pretrained", tmp_path / "bomb.pth"]):
         assert "bomb.pth" in refused(folder, [*words, *flags])
     assert not (tmp_path / "ran").exists()

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-import trusted
+import small_runs
 from commands import ROOT, execute
 
 KILLS = 20
@@ -18,18 +18,18 @@ RUNS = [("agedb-dir", "vanilla"), ("agedb-dir", "second_pass"), ("sts-b-dir", "v
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory) -> dict[str, Path]:
-    return {folder: trusted.make_sample(folder, tmp_path_factory.mktemp(folder)) for folder in sorted({f for f, _ in RUNS})}
+    return {folder: small_runs.make_sample(folder, tmp_path_factory.mktemp(folder)) for folder in sorted({f for f, _ in RUNS})}
 
 
 def attempted(path: Path, folder: str, data: Path, method: str, attempts: list[dict], epochs: int, *more: str) -> dict:
     """Run the attempts of tests/killing.py; returns what it printed, with "whole" and "parts", the two outcomes."""
-    words = trusted.words(folder, data, epochs, *trusted.METHODS[method], *more)
+    words = small_runs.words(folder, data, epochs, *small_runs.METHODS[method], *more)
     file = path / "spec.json"
     file.write_text(json.dumps({"words": words, "attempts": attempts, "seed": len(method), "epochs": epochs}))
     said = json.loads(execute([ROOT / "tests" / "killing.py", file], ROOT / folder).splitlines()[-1])
     log = (path / "parts.log").read_text()
     assert said["last"] == 0, log
-    return {**said, "log": log, **{name: trusted.outcome(path / name) for name in ("whole", "parts")}}
+    return {**said, "log": log, **{name: small_runs.outcome(path / name) for name in ("whole", "parts")}}
 
 
 @pytest.mark.parametrize(("folder", "method"), RUNS)
@@ -41,7 +41,7 @@ def test_twenty_kills_change_nothing(samples, tmp_path, folder, method):
     assert [end["code"] for end in found["ends"]] == [-signal.SIGKILL] * KILLS
     assert sum(end["part"] for end in found["ends"]) >= 2  # half-written files were left
     assert sum(end["after"] > end["before"] for end in found["ends"]) >= 2  # and some checkpoints written
-    assert trusted.same(found["whole"], found["parts"])
+    assert small_runs.same(found["whole"], found["parts"])
 
 
 SAVED = [("agedb-dir", "streaming"), ("sts-b-dir", "second_pass"), ("sts-b-dir", "streaming")]
@@ -56,4 +56,4 @@ def test_signals_save_the_step_and_nothing_is_lost(samples, tmp_path, folder, me
     assert "train.py: interrupted by SIGTERM; epoch 1" in found["log"]
     assert found["log"].count("is saved, --resume goes on from there") == len(numbers)
     assert re.search(r"resumed from .* after \d epochs and [1-9]\d* steps", found["log"])
-    assert trusted.same(found["whole"], found["parts"])
+    assert small_runs.same(found["whole"], found["parts"])

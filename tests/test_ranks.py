@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_runs
 import torch
-import trusted
 from commands import ROOT, Running, children, running
 
 FOLDER = "sts-b-dir"  # the quickest, for what does not depend on the data
@@ -23,7 +23,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory) -> Path:
-    return trusted.make_sample(FOLDER, tmp_path_factory.mktemp("ranks"))
+    return small_runs.make_sample(FOLDER, tmp_path_factory.mktemp("ranks"))
 
 
 def launch(folder: str, launcher: list[str], words: list, held: tuple = ()) -> AbstractContextManager[Running]:
@@ -45,7 +45,7 @@ def free_port() -> int:
 
 def measures(store: Path) -> dict[str, np.ndarray]:
     """The losses of the log, FDS's statistics, the test metrics and the predictions of a run."""
-    found = trusted.outcome(store)
+    found = small_runs.outcome(store)
     (log,) = store.glob("*/training.log")
     losses = [float(x) for x in re.findall(r"step \d+/\d+: train loss (\S+)", log.read_text())]
     overall = found["metrics"]["test"]["overall"]
@@ -59,14 +59,14 @@ def measures(store: Path) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("folder", trusted.BENCHMARKS)
+@pytest.mark.parametrize("folder", small_runs.BENCHMARKS)
 def test_one_two_and_four_processes_agree(tmp_path, folder):
     """Global batches of 16 from 70 or 200 samples, the last smaller; 4 processes share evaluation sets of uneven length."""
-    data = trusted.make_sample(folder, tmp_path / "data")
+    data = small_runs.make_sample(folder, tmp_path / "data")
     found = {}
     for world in (1, 2, 4):
-        words = trusted.words(
-            folder, data, 1, "--fds", "--fds_stats", "streaming", *trusted.BENCHMARKS[folder].exact, "--store_root",
+        words = small_runs.words(
+            folder, data, 1, "--fds", "--fds_stats", "streaming", *small_runs.BENCHMARKS[folder].exact, "--store_root",
             str(tmp_path / str(world)),
         )
         launcher = [*TORCHRUN, "--standalone", "--nproc_per_node", str(world)] if world > 1 else [sys.executable]
@@ -90,7 +90,7 @@ def rank(torchrun: Running, number: int) -> int:
 
 def test_a_rank_that_dies_brings_the_others_down_and_max_restarts_goes_on(sample, tmp_path):
     """One of two ranks is killed after step 12, in epoch 2: without restarts all ends, with --max-restarts it goes on."""
-    words = trusted.words(FOLDER, sample, 4, "--fds", "--dropout", "0", "--dropout_embs", "0", "--patience", "99")
+    words = small_runs.words(FOLDER, sample, 4, "--fds", "--dropout", "0", "--dropout_embs", "0", "--patience", "99")
     for restarts in (0, 1):
         store, go = tmp_path / str(restarts), tmp_path / f"go{restarts}"
         launcher = [*TORCHRUN, "--standalone", "--nproc_per_node", "2", "--max-restarts", str(restarts)]
@@ -101,7 +101,7 @@ def test_a_rank_that_dies_brings_the_others_down_and_max_restarts_goes_on(sample
             out = program.end(0 if restarts else None)
         if restarts:
             assert "resumed from" in out
-            assert trusted.outcome(store)["epoch"] == 4
+            assert small_runs.outcome(store)["epoch"] == 4
         else:
             assert "Signal 9 (SIGKILL)" in out or "exitcode: -9" in out or "exitcode  : -9" in out
             assert torch.load(next(store.glob("*/ckpt.pth.tar")), weights_only=True)["epoch"] == 1
@@ -109,7 +109,7 @@ def test_a_rank_that_dies_brings_the_others_down_and_max_restarts_goes_on(sample
 
 def test_an_error_of_one_rank_ends_the_run_and_is_shown(sample, tmp_path):
     """Only the main process sees that the folder exists."""
-    words = trusted.words(FOLDER, sample, 1, "--store_root", str(tmp_path))
+    words = small_runs.words(FOLDER, sample, 1, "--store_root", str(tmp_path))
     said(FOLDER, [sys.executable], words)
     out = said(FOLDER, [*TORCHRUN, "--standalone", "--nproc_per_node", "2"], words, None)
     assert "exists; --resume goes on with it, --overwrite replaces it" in out
@@ -118,7 +118,7 @@ def test_an_error_of_one_rank_ends_the_run_and_is_shown(sample, tmp_path):
 def test_two_nodes_and_a_signal_to_one_of_them(sample, tmp_path):
     """Two torchrun agents on the loopback; one rank hears SIGTERM, both save the same step, and --resume ends the same."""
     exact = ["--dropout", "0", "--dropout_embs", "0", "--fds", "--fds_stats", "streaming", "--patience", "99"]
-    words = trusted.words(FOLDER, sample, 4, *exact)
+    words = small_runs.words(FOLDER, sample, 4, *exact)
     said(FOLDER, [sys.executable], [*words, "--store_root", tmp_path / "one"])
     words += ["--store_root", str(tmp_path / "two"), "--resume"]
     go = tmp_path / "go"

@@ -1,4 +1,4 @@
-"""The benchmarks that the tests of trust run on, one row each: a small sample, flags that make a run small, and sizes."""
+"""The benchmarks that tests run small, one row each: a small sample, flags that make a run small, and sizes."""
 
 from __future__ import annotations
 
