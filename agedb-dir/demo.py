@@ -27,7 +27,7 @@ METHODS = {
     "vanilla": [],
     "sqrt_inv": WEIGHTS,
     "LDS": [*WEIGHTS, "--lds"],
-    "LDS + FDS": [*WEIGHTS, "--lds", "--fds", "--fds_kind", "released", "--fds_stats", "second_pass"],
+    "LDS + FDS": [*WEIGHTS, "--lds", "--fds"],
 }
 GROUPS = ("overall", "many", "medium", "few")
 
