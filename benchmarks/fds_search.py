@@ -410,8 +410,8 @@ def main() -> None:
                         continue
                     began = time.perf_counter()
                     result = train(table, variant, weights == "lds", args.seeds)
-                    for seed in range(args.seeds):
-                        writer.writerow([name, weights, variant, seed, f"{result['all'][seed]:.5f}", f"{result['few'][seed]:.5f}"])
+                    for seed, (overall, few) in enumerate(zip(result["all"], result["few"])):
+                        writer.writerow([name, weights, variant, seed, f"{overall:.5f}", f"{few:.5f}"])
                     file.flush()
                     print(f"{variant:32} {name:12} {weights:5} all {result['all'].mean():.4f} few {result['few'].mean():.4f} "
                           f"({time.perf_counter() - began:.1f} s)", flush=True)
