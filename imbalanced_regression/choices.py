@@ -64,7 +64,12 @@ KNOBS: dict[str, tuple] = {
         "from the epoch's own forward passes",
         ("second_pass", "streaming"),
     ),
-    "fds_kind": ("released", "the first release's, with the feedback of its statistics, or ours without", ("own", "released")),
+    "fds_kind": (
+        None,
+        "the first release's, with the feedback of its statistics, or ours without; default: released, or own with --fds_stats "
+        "streaming",
+        ("own", "released"),
+    ),
     "focal_beta": (0.2, "how fast the factor grows with the error"),
     "huber_beta": (1.0, "the error at which the loss turns linear"),
     "bmc_sigma": (8.0, "noise of the predictions, in the label's unit"),

@@ -115,6 +115,8 @@ def plan(args: Namespace) -> Plan:
             get_lds_kernel_window(**window)
         except ValueError as error:
             raise ValueError(f"--{name}_{error}") from None
+    if args.fds_kind is None:
+        args.fds_kind = "own" if args.fds_stats == "streaming" else "released"
     if args.fds and args.fds_kind == "released" and args.fds_stats != "second_pass":
         raise ValueError(
             f"--fds_stats: --fds_kind released takes its statistics from a second pass, found {args.fds_stats}; "
