@@ -97,7 +97,8 @@ def options(module: nn.Module) -> dict:
         case nn.Linear():
             scaled = isinstance(module, ScaledLinear)
             unit = {"scale": module.scale.item(), "center": module.center.item()} if scaled else {}
-            return {**kind, "inputs": module.in_features, "outputs": module.out_features, "bias": module.bias is not None, **unit}
+            widths = {"inputs": module.in_features, "outputs": module.out_features}
+            return {**kind, **widths, "bias": module.bias is not None, **unit}
         case nn.Embedding():
             return {**kind, "padding_idx": module.padding_idx, "max_norm": module.max_norm}
         case nn.Dropout():
