@@ -11,7 +11,7 @@ lint: $(VENV)/.installed
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-# drawn faces, then training without and with LDS + FDS; the table is printed, the figures lie in demo/
+# drawn faces, trained on without and with re-weighting, LDS and LDS + FDS; the table is printed, the figures lie in demo/
 demo: $(VENV)/.installed
 	cd agedb-dir && ../$(VENV)/bin/python demo.py
 

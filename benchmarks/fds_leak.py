@@ -4,9 +4,9 @@
     python benchmarks/fds_leak.py --sts_b FOLDER --glove FILE --table sts-b   # pooled word vectors of STS-B-DIR
 
 While training a feature z is moved to z'; at test it is not. Per kind and pass: the R2 of a ridge that predicts the label
-from smoothed mean - mean, the movement that all features of a bin share (fitted on half of the training samples, measured
-on the other); the correlation of head times that movement with the label; the training loss with the whole movement and
-without; and the distance between the predictions of z' and z.
+from smoothed mean - mean, the movement that all features of a bin share (on the training samples, since the head sees these
+very movements again in the next pass); the correlation of head times that movement with the label; the training loss with
+the whole movement and without; and the distance between the predictions of z' and z.
 """
 
 from __future__ import annotations
@@ -41,14 +41,13 @@ MEASURES = {
 
 
 def ridge_r2(x: Tensor, y: Tensor, strength: float = 1e-3) -> float:
-    """R2 on the second half of the samples of a ridge (standardised inputs) fitted on the first; 0 where nothing moves."""
+    """R2 of a ridge from x (N, D), standardised, to y (N,), on the samples it is fitted on; 0 where nothing moves."""
     if not x.abs().max() > 0:
         return 0.0
-    x = torch.cat([(x - x.mean(0)) / x.std(0).clamp(min=1e-9), torch.ones(len(x), 1)], dim=1).double()
-    y, half = y.double(), len(x) // 2
-    gram = x[:half].T @ x[:half] + strength * half * torch.eye(x.shape[1], dtype=x.dtype)
-    left = y[half:] - x[half:] @ torch.linalg.solve(gram, x[:half].T @ y[:half])
-    return 1 - float(left.square().mean() / y[half:].var())
+    x, y = ((x - x.mean(0)) / x.std(0).clamp(min=1e-9)).double(), (y - y.mean()).double()
+    gram = x.T @ x + strength * len(x) * torch.eye(x.shape[1], dtype=x.dtype)
+    left = y - x @ torch.linalg.solve(gram, x.T @ y)
+    return 1 - float(left.square().sum() / y.square().sum())
 
 
 def follow(table: fds_search.Table, seed: int, kind: str, passes: int) -> list[dict[str, float]]:

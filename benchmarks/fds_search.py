@@ -94,7 +94,9 @@ def load(name: str, args) -> Table:
     inputs, labels = {}, {}
     for part, file in tasks.FILES.items():
         pairs = tasks.read_pairs(Path(args.sts_b) / file, 40, lowercase=True)
-        means = [[np.mean([words.get(word, zero) for word in sentence], axis=0) for sentence in pair] for pair in pairs.sentences]
+        means = [
+            [np.mean([words.get(word, zero) for word in sentence], axis=0) for sentence in pair] for pair in pairs.sentences
+        ]
         u, v = np.array(means).swapaxes(0, 1)
         inputs[part] = torch.from_numpy(np.concatenate([u, v, abs(u - v), u * v], axis=1))
         labels[part] = torch.from_numpy(pairs.scores)
@@ -372,7 +374,8 @@ def train(table: Table, variant: str, lds: bool, seeds: int) -> dict[str, np.nda
             if type(fds) is not Vanilla:
                 z = model.encode(inputs["train"])
                 fds.end(fds.move(z, fds.rows) if fds.observes_smoothed else z, epoch, model)
-            errors = {part: (model.head(model.encode(inputs[part])) * spread + centre - labels[part]).abs() for part in ("val", "test")}
+            preds = {part: model.head(model.encode(inputs[part])) * spread + centre for part in ("val", "test")}
+            errors = {part: (preds[part] - labels[part]).abs() for part in preds}
             val = errors["val"].mean(1)
             better = val < best
             best = torch.where(better, val, best)
@@ -410,8 +413,8 @@ def main() -> None:
                         continue
                     began = time.perf_counter()
                     result = train(table, variant, weights == "lds", args.seeds)
-                    for seed in range(args.seeds):
-                        writer.writerow([name, weights, variant, seed, f"{result['all'][seed]:.5f}", f"{result['few'][seed]:.5f}"])
+                    for seed, (overall, few) in enumerate(zip(result["all"], result["few"])):
+                        writer.writerow([name, weights, variant, seed, f"{overall:.5f}", f"{few:.5f}"])
                     file.flush()
                     print(f"{variant:32} {name:12} {weights:5} all {result['all'].mean():.4f} few {result['few'].mean():.4f} "
                           f"({time.perf_counter() - began:.1f} s)", flush=True)

@@ -33,7 +33,9 @@ def main() -> None:
         docformat="google", footer_text=f"imbalanced_regression {library.__version__}",
         template_directory=ROOT / "docs-src" / "templates",
     )
-    modules = [f"{library.__name__}.{module.name}" for module in pkgutil.iter_modules(library.__path__)]
+    # by name, as pdoc leaves out the modules of a package that lists public names
+    packages = [(package.__path__, f"{package.__name__}.") for package in (library, training)]
+    modules = [module.name for where, prefix in packages for module in pkgutil.iter_modules(where, prefix)]
     pdoc.pdoc(library.__name__, *(name for name in modules if not name.endswith("__main__")), output_directory=args.out)
     guide.build(args.out)
     print(args.out / "index.html")

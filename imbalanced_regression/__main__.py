@@ -191,9 +191,13 @@ def run_compare(args: Namespace) -> None:
     methods = compare.group(runs, args.split)
     _say(f"{len(runs)} runs of {len(methods)} methods, {args.split} split")
     print(compare.TABLES[args.format](methods, args.metrics))
-    if args.format != "csv":
+    if args.format != "csv" and (args.baseline is not None or args.intervals):
         metrics = compare.choose_metrics(methods, args.metrics)
         print("\n" + evidence.report(methods, metrics, baseline=args.baseline, intervals=args.intervals, form=args.format))
+    if args.format == "text":
+        print("\n" + evidence.footer(methods))
+    else:  # the table alone, for the file that it is meant for
+        _say(evidence.footer(methods))
     if len(methods) < 2:
         _say("one method: no picture of its gain over another")
     else:

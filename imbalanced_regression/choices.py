@@ -59,12 +59,17 @@ KNOBS: dict[str, tuple] = {
     "fds_bucket_start": (0, "first bin with statistics of its own"),
     "fds_mmt": (0.9, "share of the old statistics kept at each update"),
     "fds_stats": (
-        "streaming",
-        "statistics from a pass over the training set after each epoch, as published, or without that from the epoch's own "
-        "forward passes",
+        "second_pass",
+        "statistics from a pass over the training set after each epoch, as published, or without that, with --fds_kind own, "
+        "from the epoch's own forward passes",
         ("second_pass", "streaming"),
     ),
-    "fds_kind": ("own", "ours, or the first release's with the feedback of its statistics", ("own", "released")),
+    "fds_kind": (
+        None,
+        "the first release's, with the feedback of its statistics, or ours without; default: released, or own with --fds_stats "
+        "streaming",
+        ("own", "released"),
+    ),
     "focal_beta": (0.2, "how fast the factor grows with the error"),
     "huber_beta": (1.0, "the error at which the loss turns linear"),
     "bmc_sigma": (8.0, "noise of the predictions, in the label's unit"),

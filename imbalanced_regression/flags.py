@@ -115,10 +115,12 @@ def plan(args: Namespace) -> Plan:
             get_lds_kernel_window(**window)
         except ValueError as error:
             raise ValueError(f"--{name}_{error}") from None
+    if args.fds_kind is None:
+        args.fds_kind = "own" if args.fds_stats == "streaming" else "released"
     if args.fds and args.fds_kind == "released" and args.fds_stats != "second_pass":
         raise ValueError(
             f"--fds_stats: --fds_kind released takes its statistics from a second pass, found {args.fds_stats}; "
-            "add --fds_stats second_pass"
+            "leave it out, or add --fds_kind own"
         )
     check_least(args, start_update=0, start_smooth=0)
     if not 0 <= args.bucket_start < args.bucket_num:
@@ -179,7 +181,7 @@ def run_name(args: Namespace, dataset: str, model: str, *, default_seed: int = 0
         parts.append(_method_name(args, args.reweight))
     if args.fds:
         window = _window_name("fds", args.fds_kernel, args.fds_ks, args.fds_sigma)
-        kind = "" if args.fds_kind == "own" else f"_{args.fds_kind}"
+        kind = "" if args.fds_kind == "released" else f"_{args.fds_kind}"
         parts.append(f"{window}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}{kind}")
     if args.resample != "none":
         parts.append(_method_name(args, args.resample))

@@ -20,7 +20,7 @@ from imbalanced_regression import choices, cli, flags
 
 DEFAULTS = {
     "loss": "mse", "lr": 1e-4, "batch_size": 32, "lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2, "bucket_num": 100,
-    "bucket_start": 7, "fds_stats": "second_pass",  # over the published subset
+    "bucket_start": 7,
     "focal_beta": 1.0, "huber_beta": 0.5, "bmc_sigma": 1, "gai_sigma": 1, "bni_sigma": 1, "gai_components": 16,
 }
 

@@ -60,7 +60,7 @@ BENCHMARKS = {
     ),
 }
 METHODS = {"vanilla": (), "second_pass": ("--fds", "--fds_stats", "second_pass"),
-           "streaming": ("--fds", "--fds_stats", "streaming")}
+           "streaming": ("--fds", "--fds_kind", "own", "--fds_stats", "streaming")}
 
 
 def make_sample(folder: str, out: Path) -> Path:

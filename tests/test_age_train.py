@@ -116,7 +116,7 @@ def test_two_processes_equal_one(train, tmp_path):
 
 
 def test_resume_equals_uninterrupted(train, tmp_path):
-    method = ["--reweight", "sqrt_inv", "--lds", "--fds", "--fds_stats", "streaming"]
+    method = ["--reweight", "sqrt_inv", "--lds", "--fds", "--fds_kind", "own", "--fds_stats", "streaming"]
     _, whole = train(tmp_path / "a", *method, "--epoch", "2")
     train(tmp_path / "b", *method)
     _, parts = train(tmp_path / "b", *method, "--epoch", "2", "--resume", "--workers", "1")

@@ -237,5 +237,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, steps):
     assert whole["test"]["overall"] == parts["test"]["overall"]
     last = [checkpoint.load(tmp_path / name / checkpoint.LAST)["state_dict"] for name in ("whole", "parts")]
     assert all(torch.equal(value, last[1][name]) for name, value in last[0].items())
+    with pytest.raises(ValueError, match="takes its statistics from a second pass, found 'streaming'"):
+        toy.run(tmp_path / "streaming", model=make_model(), fds_stats="streaming")
     own, _ = toy.run(tmp_path / "own", **changes)
     assert own["test"]["overall"] != whole["test"]["overall"]

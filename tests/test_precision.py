@@ -77,7 +77,8 @@ def train_loss(folder, data, store, *flags) -> float:
     # without dropout, whose draws a compiled model takes from another generator; and slowly, as fp16 skips its first step
     # or two, in which it finds the scale of its gradients: neither is rounding
     exact = [*small_runs.BENCHMARKS[folder].exact, "--lr", "1e-4"]
-    words = small_runs.words(folder, data, 1, "--fds", "--fds_stats", "streaming", *exact, *flags, "--store_root", str(store))
+    method = ["--fds", "--fds_kind", "own", "--fds_stats", "streaming"]
+    words = small_runs.words(folder, data, 1, *method, *exact, *flags, "--store_root", str(store))
     execute(["train.py", *words], ROOT / folder)
     assert all(value.dtype == torch.float32 for name, value in small_runs.outcome(store)["state"].items() if "running_" in name)
     log = next(store.glob("*/training.log")).read_text()

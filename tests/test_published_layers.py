@@ -17,6 +17,7 @@ from torch import nn
 
 from imbalanced_regression import Regressor
 from imbalanced_regression.training import checkpoint
+from imbalanced_regression.training.model import ScaledLinear
 
 # -- the options -------------------------------------------------------------------------------------------------------
 
@@ -69,7 +70,7 @@ STS_B = {
     r"encoder\.lstm": {"kind": "LSTM", "inputs": 300, "units": 1500, "layers": 2, "bidirectional": True, "bias": True,
                        "dropout": 0.0, "projection": 0},
     r"encoder\.dropout": {"kind": "Dropout", "p": 0.2},
-    r"head": linear(12_000),
+    r"head": {**linear(12_000), "kind": "ScaledLinear", "scale": 5, "center": 0},  # published: score / 5
 }
 
 
@@ -94,7 +95,10 @@ def options(module: nn.Module) -> dict:
         case nn.AdaptiveAvgPool2d():
             return {**kind, "size": module.output_size}
         case nn.Linear():
-            return {**kind, "inputs": module.in_features, "outputs": module.out_features, "bias": module.bias is not None}
+            scaled = isinstance(module, ScaledLinear)
+            unit = {"scale": module.scale.item(), "center": module.center.item()} if scaled else {}
+            widths = {"inputs": module.in_features, "outputs": module.out_features}
+            return {**kind, **widths, "bias": module.bias is not None, **unit}
         case nn.Embedding():
             return {**kind, "padding_idx": module.padding_idx, "max_norm": module.max_norm}
         case nn.Dropout():
@@ -115,7 +119,7 @@ def published_model(name: str) -> nn.Module:
             return from_folder("nyud2-dir", "models.net").make_model("resnet50")
         models = from_folder("sts-b-dir", "models")
         encoder = models.PairEncoder(torch.empty(100, 300), train_words=False, highway_layers=2)
-        return Regressor(encoder, models.make_head(encoder.feature_dim))
+    return Regressor(encoder, models.make_head(encoder.feature_dim))
 
 
 @pytest.mark.parametrize(("name", "table", "count"), [("ages", AGES, 126), ("nyud2", NYUD2, 181), ("sts-b", STS_B, 7)])
@@ -267,11 +271,11 @@ def test_the_pair_model_is_the_literal_one(highway_layers):
     with torch.no_grad():
         preds, features = model.eval()((tokens, lengths))  # in the unit of the score; the published model is of score / 5
         expected, expected_features = literal.similarity(tokens, lengths, state, 0.3, 0.4, train=False)
-    torch.testing.assert_close(preds / models.PUBLISHED_UNIT, expected, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(preds, 5 * expected, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(features, expected_features, rtol=1e-10, atol=1e-12)
     scores = torch.tensor([[0.5], [3.0], [5.0]]).double() / 5
     torch.manual_seed(1)
-    loss = ((model.train()((tokens, lengths))[0] / models.PUBLISHED_UNIT - scores) ** 2).mean()
+    loss = ((model.train()((tokens, lengths))[0] / 5 - scores) ** 2).mean()
     torch.manual_seed(1)
     twin = ((literal.similarity(tokens, lengths, state, 0.3, 0.4, train=True)[0] - scores) ** 2).mean()
     assert loss.item() == pytest.approx(twin.item(), rel=1e-12)

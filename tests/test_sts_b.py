@@ -237,7 +237,7 @@ def test_rrt_trains_the_head_alone(both, train, tmp_path):
     [
         ["--loss", "focal_l1", "--n_layers_highway", "1", "--n_layers_enc", "1"],
         ["--loss", "huber", "--huber_beta", "0.1", "--random_seed", "5", "--suffix", "x"],
-        ["--loss", "focal_mse", "--fds", "--fds_stats", "streaming", "--amp", "bf16"],
+        ["--loss", "focal_mse", "--fds", "--fds_kind", "own", "--fds_stats", "streaming", "--amp", "bf16"],
         ["--loss", "l1", "--reweight", "sqrt_inv", "--lds", "--lds_kernel", "laplace", "--bucket_num", "25", "--fds"],
     ],
     ids=lambda words: words[1],

@@ -13,5 +13,6 @@ class FDS(fds.FDS):
                  kernel="gaussian", ks=5, sigma=2, momentum=0.9, kind="own", *, bins):
         if bucket_num not in (None, bins.count):
             bins = Bins.uniform(bins.edges[0], bins.edges[-1], bucket_num)
+        released = {"fill_empty": True} if kind == "released" else {}
         super().__init__(feature_dim, None, bucket_start, start_update, start_smooth, kernel, ks, sigma, momentum, bins=bins,
-                         kind=kind)
+                         kind=kind, **released)

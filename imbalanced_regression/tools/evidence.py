@@ -182,7 +182,7 @@ def rank_figure(names: Sequence[str], ranks: np.ndarray, difference: float, titl
 
 
 def report(methods: list[Method], metrics: Sequence[str], *, baseline: str | None, intervals: bool, form: str = "text") -> str:
-    """All that stands under a table: differences to the baseline, intervals, and how the runs were chosen.
+    """What stands under a table: intervals, and differences to the baseline.
 
     `form` is "text", "markdown" or "latex". Raises ValueError for a baseline that is not there.
     """
@@ -200,4 +200,4 @@ def report(methods: list[Method], metrics: Sequence[str], *, baseline: str | Non
             "p: paired t-test on equal seeds, with Holm's correction over the methods and groups of a table; * below 0.05. "
             "One seed has no p, and few seeds find only large differences."
         )
-    return "\n\n".join([*parts, footer(methods)])
+    return "\n\n".join(parts)

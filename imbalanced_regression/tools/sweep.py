@@ -319,7 +319,7 @@ def tables(
         if form != "csv":
             own = baseline or next((row.name for row in rows if row.name == "vanilla" and len(rows) > 1), None)
             chosen = choose_metrics(rows, metrics)
-            parts.append(evidence.report(rows, chosen, baseline=own, intervals=intervals, form=form))
+            parts += [evidence.report(rows, chosen, baseline=own, intervals=intervals, form=form), evidence.footer(rows)]
     if len(found) > 1 and form != "csv":
         with contextlib.suppress(ValueError):  # fewer than two rows that all have
             metric = choose_metrics(next(iter(found.values())), metrics)[0]
@@ -330,4 +330,4 @@ def tables(
                 f"average rank by {metric} over {len(found)} data sets, 1 is best; ranks {difference:.2f} apart differ by more "
                 f"than luck (Nemenyi, 0.05): {listed}"
             )
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)

@@ -21,9 +21,14 @@ logger = logging.getLogger(__name__)
 
 
 def check_batches(model: Regressor, splits: Splits, objective: Objective, plan: Plan, runtime: Runtime) -> None:
-    """Raise ValueError where the data end in a batch of one that the model or the objective cannot do with."""
+    """Raise ValueError for FDS statistics from the wrong place, and for a last batch of one that cannot be used."""
     if objective.two_views and plan.views < 2:
         logger.warning("--views: the objective is made for 2 views of each sample, found %d; --views 2 gives them", plan.views)
+    if model.fds is not None and model.fds.observes_smoothed and plan.fds_stats != "second_pass":
+        raise ValueError(
+            f"fds_stats: FDS of the first release takes its statistics from a second pass, found {plan.fds_stats!r}; pass "
+            "Plan(fds_stats=\"second_pass\")"
+        )
     model.to(runtime.device)
     count: int = len(splits.train)  # type: ignore[arg-type]
     alone = count % plan.batch_size == 1 or plan.batch_size == 1
