@@ -134,7 +134,7 @@ def train_one_epoch(training: Training, feed: Feed, epoch: int, plan: Plan, stop
     look_every = 1 if runtime.device.type == "cpu" else plan.print_freq  # reading the loss waits for the accelerator
     pending: list[Tensor] = []
     batches = feed.batches_from(done.step, f"epoch {epoch + 1}")
-    training.take_up_progress()
+    training.take_up_progress(observes=plan.fds_stats == "streaming")
     finish_pass = functools.partial(end_pass, training, feed, plan=plan, stop=stop)
 
     if 0 < done.step < steps and (first + done.step) % feed.per_pass == 0:  # interrupted in the second pass of FDS

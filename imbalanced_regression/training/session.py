@@ -113,13 +113,13 @@ class Training:
         """Write down where this rank's generators stand, after the last step that `progress` counts."""
         self.progress.random = random_state(self.runtime.device)
 
-    def take_up_progress(self) -> None:
-        """Put this rank's generators, and FDS's sums of the running pass, where `progress` says."""
+    def take_up_progress(self, *, observes: bool) -> None:
+        """Put this rank's generators, and where FDS `observes` the steps its sums of the running pass, as `progress` says."""
         if self.progress.random is not None:
             set_random_state(self.progress.random)
-        for sums in self.progress.sums:
-            assert self.model.fds is not None
-            self.model.fds.add_observed(sums)
+        if observes and self.model.fds is not None:
+            for sums in self.progress.sums:
+                self.model.fds.add_observed(sums)
         self.progress.sums = []
 
     # -- checkpoints ---------------------------------------------------------------------------------------------------
