@@ -38,7 +38,8 @@ def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
     group.add_argument("--fds", action="store_true", help="feature distribution smoothing")
     group.add_argument("--loss", choices=tuple(choices.LOSSES), default="l1", help="the training loss")
     group.add_argument("--terms", nargs="*", choices=tuple(choices.TERMS), default=[], help="what is added to the loss")
-    group.add_argument("--head", choices=tuple(choices.HEADS), default="linear", help="what predicts from the features")
+    group.add_argument("--head", choices=tuple(choices.HEADS), default="linear",
+                       help="what predicts from the features; all but linear bring their own loss")
     group.add_argument("--pretrain", choices=tuple(choices.PRETRAINS), default="none",
                        help="train the encoder alone; the run's last checkpoint goes to --pretrained --retrain_fc")
     group.add_argument("--resample", choices=tuple(choices.RESAMPLES), default="none", help="how training samples are drawn")

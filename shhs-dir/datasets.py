@@ -84,7 +84,7 @@ def collate(samples) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         for row, night in zip(padded, nights):
             row[: len(night[name])] = night[name]
         inputs[name] = padded
-    return inputs, torch.tensor(np.array(scores))[:, None], torch.tensor(np.array(weights))[:, None]
+    return inputs, torch.tensor(np.array(scores))[:, None], torch.tensor(np.array(weights)).reshape(len(weights), -1)
 
 
 def length(dataset: NightDataset, i: int) -> int:

@@ -133,7 +133,7 @@ def collate(samples) -> tuple[tuple[Tensor, Tensor], Tensor, Tensor]:
     for row, pair in enumerate(pairs):
         for side, sentence in enumerate(pair):
             tokens[row, side, : len(sentence)] = sentence
-    return (tokens, lengths), torch.tensor(np.array(scores))[:, None], torch.tensor(np.array(weights))[:, None]
+    return (tokens, lengths), torch.tensor(np.array(scores))[:, None], torch.tensor(np.array(weights)).reshape(len(weights), -1)
 
 
 def length(dataset: PairDataset, i: int) -> int:

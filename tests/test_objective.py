@@ -234,6 +234,28 @@ def test_a_data_set_without_draws_gives_the_same_sample_again():
         assert torch.equal(*inputs.chunk(2))
 
 
+class Rows(toy.Toy):
+    """Reads whole batches at once, as data sets in memory do."""
+
+    def __getitems__(self, indices):
+        return tuple(torch.from_numpy(part[indices]) for part in (self.inputs, self.targets, self.weights))
+
+
+def as_it_is(batch):
+    return batch
+
+
+def test_a_data_set_that_reads_whole_batches_gives_views_too():
+    data = Rows(10, 0)
+    splits = Splits(data, data, data, collate=as_it_is)
+    feed = Feed(splits, Plan(batch_size=4, views=2, seed=1), runtime.Runtime())
+    feed.begin(0)
+    for (inputs, _, _), batch in zip(feed.batches_from(0, ""), Batches(10, 4, seed=1), strict=True):
+        first, second = inputs.chunk(2)
+        assert torch.equal(first, second)
+        assert torch.equal(first, torch.from_numpy(data.inputs[batch]))
+
+
 def test_ascent_is_the_step_written_out(tmp_path):
     """The gradient is taken a step of length rho uphill, with the same dropout; the statistics of BatchNorm count once."""
     rho = 0.3

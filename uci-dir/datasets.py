@@ -34,8 +34,9 @@ class RowDataset(Dataset):
         return self.inputs[i], self.labels[i], self.weights[i]
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch: (B, D), (B, 1), (B, 1)."""
-        return self.inputs[indices], torch.tensor(self.labels[indices])[:, None], torch.tensor(self.weights[indices])[:, None]
+        """A batch: (B, D), (B, 1), (B, 1) or (B, heads)."""
+        weights = torch.tensor(self.weights[indices]).reshape(len(indices), -1)
+        return self.inputs[indices], torch.tensor(self.labels[indices])[:, None], weights
 
 
 def collate(batch):

@@ -55,7 +55,8 @@ class AgeDataset(EpochDraws, Dataset):
         # (N, 1) float32 tensors: an item is a view, not a copy
         self.ages = torch.tensor(np.asarray(ages, dtype=np.float32)).reshape(-1, 1)
         weights = np.ones(len(self.ages)) if weights is None else weights
-        self.weights = torch.tensor(np.asarray(weights, dtype=np.float32)).reshape(-1, 1)
+        self.weights = torch.tensor(np.asarray(weights, dtype=np.float32))
+        self.weights = self.weights[:, None] if self.weights.dim() == 1 else self.weights  # (N, heads) for some heads
         lengths = len(self.paths), len(self.ages), len(self.weights)
         if len(set(lengths)) != 1:
             raise ValueError("lengths differ: {} paths, {} ages, {} weights".format(*lengths))

@@ -193,12 +193,18 @@ class _Views(Dataset):
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
+        if hasattr(dataset, "__getitems__"):  # a data set that reads whole batches goes on doing so
+            self.__getitems__ = functools.partial(_read_again, dataset)
 
     def __len__(self) -> int:
         return len(self.dataset)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int):
         return self.dataset[index % len(self)]
+
+
+def _read_again(dataset, indices: list[int]):
+    return dataset.__getitems__([index % len(dataset) for index in indices])
 
 
 class Feed:
