@@ -5,8 +5,8 @@
 
 While training a feature z is moved to z'; at test it is not. Per kind and pass: the R2 of a ridge that predicts the label
 from smoothed mean - mean, the movement that all features of a bin share (on the training samples, since the head sees these
-very movements again in the next pass); the correlation of head times that movement with the label; the training loss with the whole movement and
-without; and the distance between the predictions of z' and z.
+very movements again in the next pass); the correlation of head times that movement with the label; the training loss with
+the whole movement and without; and the distance between the predictions of z' and z.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def check_batches(model: Regressor, splits: Splits, objective: Objective, plan: Plan, runtime: Runtime) -> None:
-    """Raise ValueError for FDS statistics from the wrong place, and where the data end in a batch of one that cannot be used."""
+    """Raise ValueError for FDS statistics from the wrong place, and data that end in a batch of one that cannot be used."""
     if objective.two_views and plan.views < 2:
         logger.warning("--views: the objective is made for 2 views of each sample, found %d; --views 2 gives them", plan.views)
     if model.fds is not None and model.fds.observes_smoothed and plan.fds_stats != "second_pass":
