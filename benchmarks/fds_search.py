@@ -94,9 +94,7 @@ def load(name: str, args) -> Table:
     inputs, labels = {}, {}
     for part, file in tasks.FILES.items():
         pairs = tasks.read_pairs(Path(args.sts_b) / file, 40, lowercase=True)
-        means = [
-            [np.mean([words.get(word, zero) for word in sentence], axis=0) for sentence in pair] for pair in pairs.sentences
-        ]
+        means = [[np.mean([words.get(word, zero) for word in side], axis=0) for side in pair] for pair in pairs.sentences]
         u, v = np.array(means).swapaxes(0, 1)
         inputs[part] = torch.from_numpy(np.concatenate([u, v, abs(u - v), u * v], axis=1))
         labels[part] = torch.from_numpy(pairs.scores)
@@ -374,8 +372,9 @@ def train(table: Table, variant: str, lds: bool, seeds: int) -> dict[str, np.nda
             if type(fds) is not Vanilla:
                 z = model.encode(inputs["train"])
                 fds.end(fds.move(z, fds.rows) if fds.observes_smoothed else z, epoch, model)
-            preds = {part: model.head(model.encode(inputs[part])) * spread + centre for part in ("val", "test")}
-            errors = {part: (preds[part] - labels[part]).abs() for part in preds}
+            errors = {}
+            for part in ("val", "test"):
+                errors[part] = (model.head(model.encode(inputs[part])) * spread + centre - labels[part]).abs()
             val = errors["val"].mean(1)
             better = val < best
             best = torch.where(better, val, best)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from glue_data.create_sts import PUBLISHED
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -147,8 +148,6 @@ def words_of(vocabulary: dict[str, int]) -> list[str]:
 
 def is_published(folder: Path, max_seq_len: int = 40, max_words: int = 30_000, lowercase: bool = False) -> bool:
     """Whether the words and their order are the published ones: the published split to the byte, read as published."""
-    from glue_data.create_sts import PUBLISHED
-
     found = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in PUBLISHED}
     return (max_seq_len, max_words, lowercase) == (40, 30_000, False) and found == PUBLISHED
 
