@@ -340,14 +340,14 @@ def _as_they_are(*_):
 
 
 def _smoter(knobs: Knobs, *_):
-    """rare rows are joined to neighbours, common ones thinned out (Torgo et al., EPIA 2013)"""
+    """SMOTER: rare rows are joined to neighbours, common ones thinned out (Torgo et al., EPIA 2013)"""
     from .methods.resampling import smoter
 
     return lambda X, y, categorical=None: smoter(X, y, categorical=categorical, seed=knobs["seed"])
 
 
 def _smogn(knobs: Knobs, *_):
-    """SMOTER with noise where neighbours are far (Branco et al., LIDTA 2017)"""
+    """SMOGN: SMOTER with noise where neighbours are far (Branco et al., LIDTA 2017)"""
     from .methods.resampling import smogn
 
     return lambda X, y, categorical=None: smogn(X, y, categorical=categorical, seed=knobs["seed"])
