@@ -8,7 +8,7 @@ import pytest
 import small_runs
 from commands import ROOT, execute, together
 
-from imbalanced_regression import cli
+from imbalanced_regression import cli, flags
 from imbalanced_regression.tools import compare
 from imbalanced_regression.training.runtime import Runtime
 
@@ -19,16 +19,15 @@ PUBLISHED = "sts-b_bilstm_adam_mse_0.003_16"
 def args(*words: str):
     parser = cli.ArgumentParser()
     parser.set_defaults(epochs=1)
-    cli.add_training_flags(parser, loss="l1", lds_ks=5, lds_sigma=2, fds_ks=5, fds_sigma=2, bucket_num=100, bucket_start=0,
-                           lr=1e-3, batch_size=64)
+    flags.add(parser, {"loss": "l1", "lr": 1e-3, "batch_size": 64})
     parsed = parser.parse_args(words)
-    cli.check_training_flags(parsed)
+    flags.plan(parsed)
     return parsed
 
 
 def test_only_a_seed_other_than_the_default_is_in_the_name():
     def name(*words, **more):
-        return cli.run_name(args(*words), "agedb", "resnet50", optimizer="adam", **more)
+        return flags.run_name(args(*words), "agedb", "resnet50", **more)
 
     assert name() == name("--seed", "0") == name("--seed", "7", default_seed=7) == "agedb_resnet50_adam_l1_0.001_64"
     assert name("--seed", "1", "--store_name", "x") == "agedb_resnet50_x_adam_l1_0.001_64_seed1"
@@ -39,15 +38,15 @@ def test_only_a_seed_other_than_the_default_is_in_the_name():
 def test_a_name_that_no_folder_can_have_names_store_name(tmp_path, letter):
     here = args("--store_root", str(tmp_path))
     longest = "x" * 254 + "y"
-    assert cli.run_folder(here, longest, Runtime()) == tmp_path / longest
+    assert flags.run_folder(here, longest, Runtime()) == tmp_path / longest
     with pytest.raises(ValueError, match=r"--store_name: the run's folder would have a name of \d+ bytes, above the 255"):
-        cli.run_folder(here, longest[1:] + 2 * letter, Runtime())
+        flags.run_folder(here, longest[1:] + 2 * letter, Runtime())
 
 
 def test_a_name_of_letters_that_the_locale_lacks_names_the_way_out(tmp_path):
     """As the system's ASCII encoding hands them over: bytes in disguise, which no other program can write."""
     with pytest.raises(ValueError, match="--store_name, --store_root: .* set PYTHONUTF8=1"):
-        cli.run_folder(args("--store_root", str(tmp_path)), "gr\udcc3\udcb6sse", Runtime())
+        flags.run_folder(args("--store_root", str(tmp_path)), "gr\udcc3\udcb6sse", Runtime())
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def predictions_csv(
 
 
 def images_csv(paths: Sequence[str], result: dict) -> str:
-    """One line per test image of a dense run (`engine.measure_pixels`), in the data's order: image and its errors, and
+    """One line per test image of a dense run (`evaluation.Pixels`), in the data's order: image and its errors, and
     how many of its pixels count (with none, the errors are empty)."""
     rows = result["predictions"]["test"]
     lines = [",".join(["image", *rows])]
