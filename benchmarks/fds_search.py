@@ -2,6 +2,7 @@
 
     python benchmarks/fds_search.py --data_dir FOLDER                         # the four UCI tables, all variants
     python benchmarks/fds_search.py --data_dir FOLDER --variants vanilla own released --weights lds
+    python benchmarks/fds_search.py --summary                                 # the table of the results
     python benchmarks/fds_search.py --sts_b FOLDER --glove FILE --tables sts-b   # pooled word vectors, the same network
 
 FOLDER holds airfoil_self_noise.dat, abalone.data, concrete.csv and real_estate.csv. An MLP d-32-32-1 of each seed is a slice
@@ -383,6 +384,40 @@ def train(table: Table, variant: str, lds: bool, seeds: int) -> dict[str, np.nda
     return {name: values.numpy() for name, values in found.items()}
 
 
+def summary(path: Path) -> str:
+    """Markdown: per weights and variant, test errors against vanilla's with the same weights and seed.
+
+    Few-shot MAE of each table in per cent of vanilla's, seeds with fewer and more few-shot error, and the overall MAE of the
+    table where it rises most.
+    """
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    found: dict[tuple, dict] = {}
+    for row in rows:
+        cell = found.setdefault((row["weights"], row["variant"], row["table"]), {"all": [], "few": []})
+        for group in ("all", "few"):
+            cell[group].append(float(row[group]))
+    tables = [name for name in WIDTHS if any(key[2] == name for key in found)]
+    head = f"| weights | variant | {' | '.join(tables)} | seeds better / worse | worst overall |"
+    lines = [head, "|---" * (len(tables) + 4) + "|"]
+    for weights in ("none", "lds"):
+        for variant in VARIANTS:
+            cells = [found.get((weights, variant, name)) for name in tables]
+            if None in cells:
+                continue
+            changes, overall, better, worse = [], [], 0, 0
+            for name, cell in zip(tables, cells):
+                base = found[weights, "vanilla", name]
+                mine, theirs = np.array(cell["few"]), np.array(base["few"])
+                change = 100 * (mine.mean() / theirs.mean() - 1)
+                changes.append(f"{mine.mean():.2f}" if variant == "vanilla" else f"{change:+.1f} %")
+                overall.append(100 * (np.mean(cell["all"]) / np.mean(base["all"]) - 1))
+                better, worse = better + int((mine < theirs).sum()), worse + int((mine > theirs).sum())
+            last = "| | |" if variant == "vanilla" else f"| {better} / {worse} | {max(overall):+.1f} % |"
+            lines.append(f"| {weights} | {variant} | {' | '.join(changes)} {last}")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data_dir", default="data", help="the UCI tables")
@@ -393,9 +428,13 @@ def main() -> None:
     parser.add_argument("--weights", nargs="+", default=["none", "lds"], choices=("none", "lds"))
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--out", default="fds_search.csv", help="one line per table, weights, variant and seed")
+    parser.add_argument("--summary", action="store_true", help="only print the table of what --out holds")
     args = parser.parse_args()
     torch.set_num_threads(1)
     path = Path(args.out)
+    if args.summary:
+        print(summary(path))
+        return
     done = set()
     if path.is_file():
         with open(path, newline="") as file:

@@ -230,7 +230,8 @@ def describe(labels: np.ndarray, advice: Advice, *, many: int = 100, few: int = 
     if advice.reweight != "none":
         thin = int(((counts > 0) & (counts < _FDS_SAMPLES)).sum())
         lines += [
-            "  fds      an option, after the weights: keep it where a validation set with rare labels is the better for it",
+            "  fds      none to begin with: it helped on no table we measured; keep it only where a validation set with rare",
+            "           labels is the better for it over several seeds",
             f"           {thin} of {used.sum()} used bins have fewer than the {_FDS_SAMPLES} samples that statistics need"
             + ("" if _even(advice.bins) else "; in bins of equal width: wide ones move rare features towards the crowd"),
         ]
