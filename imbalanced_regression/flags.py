@@ -93,7 +93,8 @@ def _add_knobs(parser: ArgumentParser) -> None:
         if default is False:
             groups[owners].add_argument(flag, action="store_true", help=told)
         else:
-            groups[owners].add_argument(flag, type=type(default), default=default, help=told, choices=rest[0] if rest else None)
+            kind = str if default is None else type(default)
+            groups[owners].add_argument(flag, type=kind, default=default, help=told, choices=rest[0] if rest else None)
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------
