@@ -315,7 +315,8 @@ def _choose_bins(labels: np.ndarray, values: np.ndarray, low: float, high: float
     step = _grid_step(values)
     places = round((high - low) / step) + 1 if step else 0
     heavy = _middle(labels) < _HEAVY_TAIL * (high - low)
-    merged = max(1, places // max(fitting, min(len(labels) // _GRID_LABELS, _AUTO_BINS[1])) - 1)
+    wanted = max(fitting, min(len(labels) // _GRID_LABELS, _AUTO_BINS[1]))
+    merged = 1 if places <= 3 * wanted else places // wanted - 1
     if step and (merged == 1 or not heavy):
         bins, code = _width(low - step / 2, math.ceil(places / merged - 1e-9), merged * step)
         if merged == 1:

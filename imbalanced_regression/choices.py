@@ -65,10 +65,10 @@ KNOBS: dict[str, tuple] = {
         ("second_pass", "streaming"),
     ),
     "fds_kind": (
-        None,
-        "the first release's, with the feedback of its statistics, or ours without; default: released, or own with --fds_stats "
+        "auto",
+        "the first release's, with the feedback of its statistics, or ours without; auto: released, or own with --fds_stats "
         "streaming",
-        ("own", "released"),
+        ("auto", "own", "released"),
     ),
     "focal_beta": (0.2, "how fast the factor grows with the error"),
     "huber_beta": (1.0, "the error at which the loss turns linear"),

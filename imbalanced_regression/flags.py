@@ -117,7 +117,7 @@ def plan(args: Namespace) -> Plan:
             get_lds_kernel_window(**window)
         except ValueError as error:
             raise ValueError(f"--{name}_{error}") from None
-    if args.fds_kind is None:
+    if args.fds_kind == "auto":
         args.fds_kind = "own" if args.fds_stats == "streaming" else "released"
     if args.fds and args.fds_kind == "released" and args.fds_stats != "second_pass":
         raise ValueError(

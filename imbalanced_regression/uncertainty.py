@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .bins import Bins, as_labels, check_bins
-from .metrics import SHOTS, _bins_by_value, check_shots, shot_of_counts
+from .metrics import SHOTS, _bins_by_value, check_shots, shots_of_bins
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def spread_metrics(
     if shots is not None and bins is None:
         raise ValueError("shots: a list of shots per bin needs bins as well")
     bins = check_bins(_bins_by_value(np.concatenate([train_labels, labels])) if bins is None else bins)
-    shots = shot_of_counts(bins.counts(train_labels), many, few) if shots is None else np.asarray(shots)
+    shots = shots_of_bins(bins.counts(train_labels), many, few) if shots is None else np.asarray(shots)
     check_shots(shots, bins)
     _check_nominal(nominal)
 

@@ -250,4 +250,4 @@ def test_the_ten_lines_train_on_labels_of_any_unit_as_on_standardised_ones(kind,
 def test_help_tells_where_fds_statistics_come_from(folder):
     said = " ".join(execute(["train.py", "--help"], ROOT / folder).split())
     assert "own forward passes (default: second_pass)" in said
-    assert "or ours without (default: released)" in said
+    assert "auto: released, or own with --fds_stats streaming (default: auto)" in said

@@ -63,7 +63,7 @@ def test_rows_and_seeds_make_a_table_and_a_second_call_starts_nothing(folder, tm
     done = call(folder, "--seeds", "0-1", "--jobs", "2", "--metrics", "mse")
     table = done.stdout.splitlines()
     assert table[0] == "toy-dir"
-    assert [line.split()[:3] for line in table[3:]] == [["vanilla", "2", "1.500"], ["inv", "2", "1.500"]]
+    assert [line.split()[:3] for line in table[3:5]] == [["vanilla", "2", "1.500"], ["inv", "2", "1.500"]]
     assert "4 of 4 done, 0 running, 0 failed" in done.stderr
     before = starts(tmp_path / "sweep")
     assert len(before) == 4

@@ -31,7 +31,7 @@ def child(words: list[str], folder: str, out: str, error: str) -> int:
     sys.argv, sys.path[0] = words, os.path.dirname(os.path.abspath(words[0]))
     code: object = 0
     try:
-        runpy.run_path(words[0], run_name="__main__")
+        runpy.run_path(os.path.abspath(words[0]), run_name="__main__")
     except SystemExit as end:
         code = end.code
         if isinstance(code, str):
