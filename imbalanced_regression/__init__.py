@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Bins": ".bins",
     "get_lds_kernel_window": ".methods.windows",
+    "Reweighting": ".methods.lds",
     "effective_density": ".methods.lds",
     "label_density": ".methods.lds",
     "lds_weights": ".methods.lds",
@@ -85,7 +86,14 @@ if TYPE_CHECKING:
     from .methods.dense_weight import dense_weights
     from .methods.dist_loss import DistLoss, dist_loss
     from .methods.fds import FDS
-    from .methods.lds import effective_density, label_density, lds_weights, lds_weights_joint, lds_weights_per_output
+    from .methods.lds import (
+        Reweighting,
+        effective_density,
+        label_density,
+        lds_weights,
+        lds_weights_joint,
+        lds_weights_per_output,
+    )
     from .methods.likelihood import GaussianHead, LaplaceHead, laplace_nll
     from .methods.losses import (
         ccc_loss,

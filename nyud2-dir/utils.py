@@ -13,6 +13,7 @@ from torch import Tensor
 
 from imbalanced_regression import Bins, DepthMetrics, effective_density, get_lds_kernel_window
 from imbalanced_regression.files import read_text
+from imbalanced_regression.methods.lds import mean_one
 
 __all__ = ["BINS", "BUCKET_START", "COUNTS_FILE", "SHOTS", "bucket_weights", "evaluate", "get_lds_kernel_window", "pixel_bins",
            "pixel_weights", "read_counts"]
@@ -106,10 +107,8 @@ def bucket_weights(
     )
     there = np.flatnonzero(density > 0)
     nearest = there[np.abs(np.arange(len(density))[:, None] - there).argmin(axis=1)]
-    weights = 1 / density[nearest]
-    weights = np.concatenate([np.full(bucket_start, weights[0]), weights])
-    weights *= counts.sum() / (counts @ weights)
-    return weights.astype(np.float32)
+    density = density[nearest]
+    return mean_one(np.concatenate([np.full(bucket_start, density[0]), density]), counts).astype(np.float32)
 
 
 def evaluate() -> DepthMetrics:

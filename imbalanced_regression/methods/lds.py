@@ -7,6 +7,7 @@ count. Needs numpy and scipy only; the weights work as `sample_weight` anywhere.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.ndimage import convolve1d
@@ -23,27 +24,16 @@ BOUNDARIES = ("renormalize", "zeros", "reflect")
 _MOST_CELLS = 10_000_000  # of a joint histogram: 80 MB as float64
 
 
-def effective_density(
-    counts,
-    *,
-    reweight: str = "inverse",
-    lds: bool = True,
-    kernel: str = "gaussian",
-    ks: int = 5,
-    sigma: float = 2,
-    clip: tuple[float, float] | None = None,
-    boundary: str = "renormalize",
-    truncate: bool = False,
-) -> np.ndarray:
-    """The density whose inverse weighs each bin: counts (K,) -> (K,) float64.
+@dataclass(frozen=True)
+class Reweighting:
+    """How counts become weights: the eight options of LDS, checked once, as a value that can be named and passed on.
 
-    The base is g(n) = n for "inverse" and sqrt(n) for "sqrt_inv"; with `lds` it is convolved with the window.
-
-    Args:
-        counts: (K,) non-negative label counts per bin; 64-bit, so 3.5 billion pixels are fine.
-        reweight: "inverse" or "sqrt_inv".
-        lds: whether to smooth.
-        kernel, ks, sigma: the window, see `get_lds_kernel_window`.
+    Attributes:
+        reweight: "sqrt_inv" (the gentler), "inverse", or "none" (all ones; not with `lds`). The base is g(n) = sqrt(n)
+            or n.
+        lds: smooth the base over neighbouring bins.
+        kernel, ks, sigma: the window, see `get_lds_kernel_window`. `ks` and `sigma` left out are the published 5 and 2
+            for given bins; where bins are left out too, `Bins.window(labels)`.
         clip: (low, high) bounds put on the counts first, empty bins included.
         boundary: what lies beyond the end bins. "renormalize" divides by the kernel mass inside the range, so the
             ends get no weight for free; "zeros" is the published one for ages, STS-B and SHHS (its end bins weigh up
@@ -51,94 +41,153 @@ def effective_density(
         truncate: cut the convolution of whole counts back to whole numbers, as the first release did for "inverse";
             only to reproduce the published weights (test: test_published_inverse_weights_truncate).
 
+    Raises ValueError for an unknown option, or LDS without a re-weighting.
+
+    Example:
+        >>> Reweighting("inverse", lds=False).weights([20, 20, 20, 21, 60]).round(3).tolist()
+        [0.556, 0.556, 0.556, 1.667, 1.667]
+    """
+
+    reweight: str = "sqrt_inv"
+    lds: bool = True
+    kernel: str = "gaussian"
+    ks: int | None = None
+    sigma: float | None = None
+    clip: tuple[float, float] | None = None
+    boundary: str = "renormalize"
+    truncate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reweight not in REWEIGHTS:
+            raise ValueError(f"reweight: expected one of {', '.join(REWEIGHTS)}, found {self.reweight!r}")
+        if self.reweight == "none" and self.lds:
+            raise ValueError("reweight: LDS smooths the weights, found reweight 'none'; pass 'sqrt_inv' or 'inverse'")
+        if self.boundary not in BOUNDARIES:
+            raise ValueError(f"boundary: expected one of {', '.join(BOUNDARIES)}, found {self.boundary!r}")
+        if self.clip is not None:
+            low, high = self.clip
+            if not 0 <= low <= high:
+                raise ValueError(f"clip: expected 0 <= low <= high, found {self.clip}")
+        if self.lds:
+            get_lds_kernel_window(self.kernel, *self._window())
+
+    def density(self, counts) -> np.ndarray:
+        """The density whose inverse weighs each bin: counts (K,) -> (K,) float64.
+
+        Counts are 64-bit, so 3.5 billion pixels are fine. Raises ValueError for counts that are negative, not finite or
+        all zero, and for reweight "none", which has no density.
+        """
+        counts = as_array(counts, "counts")
+        if counts.ndim != 1 or counts.size == 0 or counts.dtype.kind not in "fiu":
+            raise ValueError(f"counts: expected (K,) numbers, found shape {counts.shape} of {counts.dtype}")
+        if not np.isfinite(counts).all() or (counts < 0).any() or not (counts > 0).any():
+            raise ValueError("counts: expected finite non-negative counts, at least one above 0")
+        return self._smoothed(counts, [self._window()])
+
+    def weights(self, labels, bins: Bins | None = None) -> np.ndarray:
+        """One weight per label, one over the density of its bin: labels (N,) -> (N,) float32 with mean 1.
+
+        Raises ValueError for no labels, NaN or infinite labels, and a weight that would not be finite.
+        """
+        if self.reweight == "none":
+            return np.ones(len(as_labels(labels)), dtype=np.float32)
+        how, bins = self._settled(labels, bins)
+        index = bins.index(labels)
+        counts = np.bincount(index, minlength=bins.count)
+        try:
+            by_bin = mean_one(how.density(counts), counts)
+        except _NoDensity as error:
+            where = f"bin {error.bin} (around {bins.centers[error.bin]:g})"
+            raise ValueError(f"labels: the density of {where} is 0, so its weight is infinite") from None
+        return by_bin.astype(np.float32)[index]
+
+    def _window(self) -> tuple[int, float]:
+        return 5 if self.ks is None else self.ks, 2 if self.sigma is None else self.sigma
+
+    def _settled(self, labels, bins: Bins | None) -> tuple[Reweighting, Bins]:
+        """The same with bins and a window: where both are left out, those of the labels."""
+        if bins is None:
+            bins = Bins.auto(labels)
+            if self.ks is None and self.sigma is None:
+                ks, sigma = bins.window(labels)
+                return replace(self, ks=ks, sigma=sigma), bins
+        return self, check_bins(bins)
+
+    def _smoothed(self, counts: np.ndarray, windows: Sequence[tuple[int, float]]) -> np.ndarray:
+        """`density` for counts over one axis of bins or several, (K1, ..., KM): along each in turn its own window (ks, sigma)
+        acts."""
+        if self.reweight == "none":
+            raise ValueError("reweight: 'none' has no density to invert; pass 'sqrt_inv' or 'inverse'")
+        smoothed = counts.astype(np.float64)
+        if self.clip is not None:
+            smoothed = np.clip(smoothed, *self.clip)
+        smoothed = BASES[self.reweight](smoothed)
+        if not self.lds:
+            return smoothed
+        kernels = [get_lds_kernel_window(self.kernel, ks, sigma) for ks, sigma in windows]
+        for axis, kernel in enumerate(kernels):
+            smoothed = convolve1d(smoothed, kernel, axis=axis, mode="reflect" if self.boundary == "reflect" else "constant")
+        if self.truncate and self.reweight == "inverse":
+            smoothed = np.trunc(smoothed)
+        if self.boundary == "renormalize":
+            for axis, (size, kernel) in enumerate(zip(smoothed.shape, kernels)):
+                inside = convolve1d(np.ones(size), kernel, mode="constant")
+                smoothed /= inside.reshape([-1 if other == axis else 1 for other in range(smoothed.ndim)])
+        return smoothed
+
+
+class _NoDensity(ValueError):
+    """A bin has labels and no density."""
+
+    def __init__(self, bin: int):
+        super().__init__(f"density: bin {bin} has labels and a density of 0, so its weight is infinite")
+        self.bin = bin
+
+
+def mean_one(density, counts) -> np.ndarray:
+    """One over the density, with mean 1 over the labels that the bins count: (K,) and (K,) -> (K,) float64.
+
+    A bin without density weighs 0. `density` may be (K, M), for M weights of a label; each column has mean 1.
+
+    Raises:
+        ValueError: a bin that has labels and no density.
+    """
+    density, counts = np.asarray(density, dtype=np.float64), np.asarray(counts)
+    there = density > 0
+    missing = (counts > 0) & ~(there if density.ndim == 1 else there.all(axis=1))
+    if missing.any():
+        raise _NoDensity(int(missing.argmax()))
+    weights = np.divide(1.0, density, out=np.zeros_like(density), where=there)
+    return weights * (counts.sum() / (counts @ weights))
+
+
+def effective_density(
+    counts, *, reweight: str = "inverse", lds: bool = True, kernel: str = "gaussian", ks: int = 5, sigma: float = 2, **options
+) -> np.ndarray:
+    """The density whose inverse weighs each bin: counts (K,) -> (K,) float64.
+
+    Args:
+        counts: (K,) non-negative label counts per bin; 64-bit, so 3.5 billion pixels are fine.
+        reweight, lds, kernel, ks, sigma: see `Reweighting`; as there `clip`, `boundary` and `truncate` in `options`.
+
     Raises:
         ValueError: an unknown option, counts that are negative, not finite or all zero, or LDS without a re-weighting.
     """
-    counts = as_array(counts, "counts")
-    if counts.ndim != 1 or counts.size == 0 or counts.dtype.kind not in "fiu":
-        raise ValueError(f"counts: expected (K,) numbers, found shape {counts.shape} of {counts.dtype}")
-    if not np.isfinite(counts).all() or (counts < 0).any() or not (counts > 0).any():
-        raise ValueError("counts: expected finite non-negative counts, at least one above 0")
-    return _density(
-        counts, reweight=reweight, lds=lds, kernel=kernel, sizes=[(ks, sigma)], clip=clip, boundary=boundary, truncate=truncate
-    )
+    return Reweighting(reweight, lds, kernel, ks, sigma, **options).density(counts)
 
 
-def _density(
-    counts: np.ndarray, *, reweight: str, lds: bool, kernel: str, sizes: Sequence[tuple[int, float]],
-    clip: tuple[float, float] | None, boundary: str, truncate: bool,
-) -> np.ndarray:
-    """`effective_density` for counts over one axis of bins or several, (K1, ..., KM): along each in turn its own window
-    acts, of `sizes` (ks, sigma)."""
-    if reweight not in REWEIGHTS:
-        raise ValueError(f"reweight: expected one of {', '.join(REWEIGHTS)}, found {reweight!r}")
-    if reweight == "none":
-        if lds:
-            raise ValueError("reweight: LDS smooths the weights, found reweight 'none'; pass 'sqrt_inv' or 'inverse'")
-        raise ValueError("reweight: 'none' has no density to invert; pass 'sqrt_inv' or 'inverse'")
-    if boundary not in BOUNDARIES:
-        raise ValueError(f"boundary: expected one of {', '.join(BOUNDARIES)}, found {boundary!r}")
-    smoothed = counts.astype(np.float64)
-    if clip is not None:
-        low, high = clip
-        if not 0 <= low <= high:
-            raise ValueError(f"clip: expected 0 <= low <= high, found {clip}")
-        smoothed = np.clip(smoothed, low, high)
-    smoothed = BASES[reweight](smoothed)
-    if not lds:
-        return smoothed
-    windows = [get_lds_kernel_window(kernel, ks, sigma) for ks, sigma in sizes]
-    for axis, window in enumerate(windows):
-        smoothed = convolve1d(smoothed, window, axis=axis, mode="reflect" if boundary == "reflect" else "constant")
-    if truncate and reweight == "inverse":
-        smoothed = np.trunc(smoothed)
-    if boundary == "renormalize":
-        for axis, (size, window) in enumerate(zip(smoothed.shape, windows)):
-            inside = convolve1d(np.ones(size), window, mode="constant")
-            smoothed /= inside.reshape([-1 if other == axis else 1 for other in range(smoothed.ndim)])
-    return smoothed
-
-
-def label_density(
-    labels,
-    bins: Bins | None = None,
-    *,
-    reweight: str = "inverse",
-    lds: bool = True,
-    kernel: str = "gaussian",
-    ks: int | None = None,
-    sigma: float | None = None,
-    clip: tuple[float, float] | None = None,
-    boundary: str = "renormalize",
-    truncate: bool = False,
-) -> np.ndarray:
+def label_density(labels, bins: Bins | None = None, *, reweight: str = "inverse", **options) -> np.ndarray:
     """The effective label density: labels (N,) -> (K,) float64, by default the smoothed count of each bin.
 
-    With `lds=False` it is the empirical count. `bins`, `ks` and `sigma` are as in `lds_weights`; the other arguments are
-    those of `effective_density`.
+    With `lds=False` it is the empirical count. `bins` is as in `lds_weights`; `options` are those of `Reweighting`.
 
     Source: the paper, section 3.1, the effective label density p~(y') = integral of k(y, y') p(y) dy.
     """
-    bins, ks, sigma = _settled(labels, bins, ks, sigma)
-    return effective_density(
-        bins.counts(labels), reweight=reweight, lds=lds, kernel=kernel, ks=ks, sigma=sigma, clip=clip,
-        boundary=boundary, truncate=truncate,
-    )
+    how, bins = Reweighting(reweight, **options)._settled(labels, bins)
+    return how.density(bins.counts(labels))
 
 
-def lds_weights(
-    labels,
-    bins: Bins | None = None,
-    *,
-    reweight: str = "sqrt_inv",
-    lds: bool = True,
-    kernel: str = "gaussian",
-    ks: int | None = None,
-    sigma: float | None = None,
-    clip: tuple[float, float] | None = None,
-    boundary: str = "renormalize",
-    truncate: bool = False,
-) -> np.ndarray:
+def lds_weights(labels, bins: Bins | None = None, *, reweight: str = "sqrt_inv", lds: bool = True, **options) -> np.ndarray:
     """One weight per sample, one over the effective density at its label: labels (N,) -> (N,) float32 with mean 1.
 
     Usable as the `weights` of a loss or as `sample_weight` in scikit-learn, XGBoost and LightGBM.
@@ -148,9 +197,9 @@ def lds_weights(
         bins: the bins that count them; `Bins.auto(labels)` when None.
         reweight: "sqrt_inv" (the gentler), "inverse", or "none" (all ones; not with `lds`).
         lds: smooth the density over neighbouring bins.
-        ks, sigma: the window in bins. Left out they are the published 5 and 2 for given bins; where bins are left out
-            too, `Bins.window(labels)`, as `inspect` advises: 5 bins suit 100 ages and level out six grades.
-        kernel, clip, boundary, truncate: see `effective_density`.
+        options: the others of `Reweighting`. The window `ks` and `sigma` is in bins. Left out they are the published 5
+            and 2 for given bins; where bins are left out too, `Bins.window(labels)`, as `inspect` advises: 5 bins suit
+            100 ages and level out six grades. `kernel`, `clip`, `boundary` and `truncate` are explained there.
 
     Raises:
         ValueError: no labels, NaN or infinite labels, an unknown option, `lds` with reweight "none", or a weight that
@@ -160,30 +209,7 @@ def lds_weights(
         >>> lds_weights([20, 20, 20, 21, 60], lds=False, reweight="inverse").round(3).tolist()
         [0.556, 0.556, 0.556, 1.667, 1.667]
     """
-    if reweight == "none" and not lds:
-        return np.ones(len(as_labels(labels)), dtype=np.float32)
-    bins, ks, sigma = _settled(labels, bins, ks, sigma)
-    index = bins.index(labels)
-    counts = np.bincount(index, minlength=bins.count)
-    density = effective_density(
-        counts, reweight=reweight, lds=lds, kernel=kernel, ks=ks, sigma=sigma, clip=clip, boundary=boundary, truncate=truncate
-    )
-    used = counts > 0
-    if not (density[used] > 0).all():
-        empty = int((used & (density <= 0)).argmax())
-        raise ValueError(f"labels: the density of bin {empty} (around {bins.centers[empty]:g}) is 0, so its weight is infinite")
-    # bin by bin, then one look-up per sample
-    weights = np.divide(1.0, density, out=np.zeros(bins.count), where=used)
-    return (weights * (len(index) / (counts @ weights))).astype(np.float32)[index]
-
-
-def _settled(labels, bins: Bins | None, ks: int | None, sigma: float | None) -> tuple[Bins, int, float]:
-    """Bins and window: the published window for given bins, or where one of its numbers is given; else by the labels."""
-    if bins is None:
-        bins = Bins.auto(labels)
-        if ks is None and sigma is None:
-            return bins, *bins.window(labels)
-    return check_bins(bins), 5 if ks is None else ks, 2 if sigma is None else sigma
+    return Reweighting(reweight, lds, **options).weights(labels, bins)
 
 
 # -- labels of several outputs -----------------------------------------------------------------------------------------
@@ -201,7 +227,7 @@ def lds_weights_per_output(labels, bins: OutputBins | None = None, **how) -> np.
     Args:
         labels: (N, M) finite numbers.
         bins: one `Bins` for all outputs or a list of M; `Bins.auto` of each column when None.
-        how: the options of `lds_weights`.
+        how: `reweight`, `lds` and the other options of `Reweighting`.
 
     Raises:
         ValueError: as `lds_weights`, with the number of the output; labels or bins of another shape.
@@ -217,18 +243,7 @@ def lds_weights_per_output(labels, bins: OutputBins | None = None, **how) -> np.
     return np.stack(weights, axis=1)
 
 
-def lds_weights_joint(
-    labels,
-    bins: OutputBins | None = None,
-    *,
-    reweight: str = "sqrt_inv",
-    lds: bool = True,
-    kernel: str = "gaussian",
-    ks: int | None = None,
-    sigma: float | None = None,
-    clip: tuple[float, float] | None = None,
-    boundary: str = "renormalize",
-) -> np.ndarray:
+def lds_weights_joint(labels, bins: OutputBins | None = None, **options) -> np.ndarray:
     """One weight per sample from the joint histogram of its outputs: labels (N, M) -> (N,) float32 with mean 1.
 
     Rare is what is rare as a combination: two outputs may each be common and never meet. The histogram has one cell for
@@ -239,18 +254,18 @@ def lds_weights_joint(
         labels: (N, M) finite numbers.
         bins: one `Bins` for all outputs or a list of M. None: equal width over each output's range by Scott's rule for M
             dimensions, 3.5 sd N^(-1 / (2 + M)), with 5 to 50 bins.
-        reweight, lds, kernel, clip, boundary: see `lds_weights`.
-        ks, sigma: the window, in bins of every output; left out as in `lds_weights`, for each output its own.
+        options: those of `Reweighting`. `ks` and `sigma` are in bins of every output; left out as in `lds_weights`, for
+            each output its own.
 
     Raises:
         ValueError: as `lds_weights`; more than 10 million cells.
     """
+    how = Reweighting(**options)
     columns = _columns(labels)
     chosen = _bins_of(columns, bins, lambda column: _scott(column, len(columns)))
-    if bins is None and ks is None and sigma is None:
-        sizes = [own.window(column) for own, column in zip(chosen, columns)]
-    else:
-        sizes = [(5 if ks is None else ks, 2 if sigma is None else sigma)] * len(columns)
+    windows = [how._window()] * len(columns)
+    if bins is None and how.ks is None and how.sigma is None:
+        windows = [own.window(column) for own, column in zip(chosen, columns)]
     shape = tuple(own.count for own in chosen)
     cells = float(np.prod([float(size) for size in shape]))
     if cells > _MOST_CELLS:
@@ -258,18 +273,16 @@ def lds_weights_joint(
             f"bins: {' x '.join(map(str, shape))} bins make {cells:.3g} cells, at most {_MOST_CELLS} fit; pass fewer bins, or "
             "weigh each output by lds_weights_per_output"
         )
-    if reweight == "none" and not lds:
+    if how.reweight == "none":
         return np.ones(len(columns[0]), dtype=np.float32)
     index = np.ravel_multi_index([own.index(column) for own, column in zip(chosen, columns)], shape)
     counts = np.bincount(index, minlength=int(cells))
-    density = _density(
-        counts.reshape(shape), reweight=reweight, lds=lds, kernel=kernel, sizes=sizes, clip=clip, boundary=boundary,
-        truncate=False,
-    ).reshape(-1)[index]
-    if not (density > 0).all():
-        raise ValueError(f"labels: the density at sample {int((density <= 0).argmax())} is 0, so its weight is infinite")
-    weights = 1.0 / density
-    return (weights / weights.mean()).astype(np.float32)
+    try:
+        by_cell = mean_one(how._smoothed(counts.reshape(shape), windows).reshape(-1), counts)
+    except _NoDensity as error:
+        sample = int((index == error.bin).argmax())
+        raise ValueError(f"labels: the density at sample {sample} is 0, so its weight is infinite") from None
+    return by_cell.astype(np.float32)[index]
 
 
 def _columns(labels) -> list[np.ndarray]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..bins import Bins, check_bins
+from .lds import mean_one
 from .likelihood import PredictiveHead, bounded_scale, wide
 from .rows import label_rows
 
@@ -130,10 +131,10 @@ def uvote_weights(labels=None, bins: Bins | None = None, heads: int = 2, *, coun
         raise ValueError(f"counts: expected (K,) finite counts of at least 0, not all 0, found shape {counts.shape}")
     seen = np.maximum(counts, 1)
     exponents = np.arange(heads) / max(heads - 1, 1)
-    by_bin = seen[:, None] ** -exponents
+    density = seen[:, None] ** exponents
     if heads > 1:
-        by_bin[:, -1] = 1 / seen.clip(*CLIP)
-    by_bin /= counts @ by_bin / counts.sum()
+        density[:, -1] = seen.clip(*CLIP)
+    by_bin = mean_one(density, counts)
     return (by_bin if index is None else by_bin[index]).astype(np.float32)
 
 

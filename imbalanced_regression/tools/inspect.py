@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..bins import Bins, as_labels, choose_bins, spread
-from ..methods.lds import effective_density
+from ..methods.lds import effective_density, mean_one
 from ..metrics import SHOTS, shot_of_counts
 
 _FDS_SAMPLES = 10  # the mean of 10 samples is known to a third of their sd, their variance to half of it
@@ -82,9 +82,7 @@ def advise(labels, *, many: int = 100, few: int = 20) -> Advice:
 def _bin_weights(counts: np.ndarray, reweight: str, ks: int, sigma: float) -> np.ndarray:
     """What `lds_weights` gives a label of each bin (K,), also of the bins that have none yet (NaN where undefined)."""
     density = effective_density(counts, reweight=reweight, ks=ks, sigma=sigma)
-    weights = np.divide(1.0, density, out=np.full(len(counts), np.nan), where=density > 0)
-    used = counts > 0
-    return weights * counts.sum() / (counts[used] @ weights[used])
+    return np.where(density > 0, mean_one(density, counts), np.nan)
 
 
 # -- kernel and weights ------------------------------------------------------------------------------------------------
