@@ -14,33 +14,19 @@ import numpy as np
 import pytest
 import torch
 import toy
-from commands import Running, running
+from commands import ROOT, SUPPORT, Running, completed, running
 
 from imbalanced_regression import FDS, interrupt, weighted_mse_loss
 from imbalanced_regression.training import Objective, checkpoint, runtime
 from imbalanced_regression.training.randomness import random_state
 from imbalanced_regression.training.session import prepare
 
-TOY = """
-import sys, resource, signal, time
-sys.path.insert(0, "tests")
-import torch, toy
-from pathlib import Path
-from imbalanced_regression import cli
-from imbalanced_regression.training import engine, runtime, checkpoint
-from imbalanced_regression.training.log import start_log
-folder = Path(sys.argv[1])
-{before}
-def main():
-    start_log(runtime.Runtime())
-    toy.run(folder, epochs={epochs}, {flags})
-cli.guard(main)
-"""
+TOY = SUPPORT / "toy_run.py"
 
 
-def start(folder: Path, before: str = "", epochs: int = 3, flags: str = "") -> AbstractContextManager[Running]:
-    """The toy's training in another process, with a statement `before` it."""
-    return running([sys.executable, "-c", TOY.format(before=before, epochs=epochs, flags=flags), folder])
+def start(folder: Path, *flags) -> AbstractContextManager[Running]:
+    """The toy's training in another process, which can be sent signals."""
+    return running([sys.executable, TOY, folder, *flags])
 
 
 def ended(program: Running, code: int) -> str:
@@ -49,21 +35,11 @@ def ended(program: Running, code: int) -> str:
     return program.error()
 
 
-def finished(*words, code: int = 0, **more) -> str:
-    with start(*words, **more) as program:
-        return ended(program, code)
-
-
-# a step that leaves the file `stepping` in the run's folder, and does not end before there is a file `go`
-HELD = """
-step = torch.optim.Adam.step
-def held(*words, **more):
-    (folder / "stepping").touch()
-    while not (folder / "go").exists():
-        time.sleep(0.01)
-    return step(*words, **more)
-torch.optim.Adam.step = held
-"""
+def finished(folder: Path, *flags, code: int = 0) -> str:
+    """stderr of the toy's training, which must end with `code`, never with a traceback."""
+    done = completed([TOY, folder, *flags], ROOT, code)
+    assert "Traceback" not in done.stdout + done.stderr
+    return done.stderr
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------
@@ -71,7 +47,7 @@ torch.optim.Adam.step = held
 
 def test_a_second_signal_leaves_at_once(tmp_path):
     """From the midst of a step that never ends."""
-    with start(tmp_path / "run", HELD) as program:
+    with start(tmp_path / "run", "--held") as program:
         program.until((tmp_path / "run" / "stepping").exists)
         program.signal(signal.SIGTERM)
         program.until(lambda: "SIGTERM: saving, then leaving; a second signal leaves at once" in program.error())
@@ -84,7 +60,7 @@ def test_a_second_signal_leaves_at_once(tmp_path):
 def test_a_signal_to_the_whole_group_leaves_the_loaders_workers_to_their_parent(tmp_path, number):
     """As a terminal's Ctrl-C and a scheduler's end do; resumed, the result is that of an undisturbed run."""
     whole, _ = toy.run(tmp_path / "whole", workers=1, epochs=2)
-    with start(tmp_path / "run", HELD, 2, "workers=1") as program:
+    with start(tmp_path / "run", "--held", "--epochs", 2, "--workers", 1) as program:
         program.until((tmp_path / "run" / "stepping").exists)
         os.killpg(program.pid, number)
         program.until(lambda: "saving, then leaving" in program.error())
@@ -97,16 +73,7 @@ def test_a_signal_to_the_whole_group_leaves_the_loaders_workers_to_their_parent(
 @pytest.mark.parametrize("error", ["ValueError", "KeyError"])
 def test_an_error_while_workers_wait_ends_them_too(tmp_path, error):
     """Told by one line or, as of a fault in one's own code, by a traceback: no process stays behind to be waited for."""
-    broken = f"""
-class Broken(toy.Toy):
-    def __getitem__(self, i):
-        if i == 7:
-            raise {error}("sample 7")
-        return super().__getitem__(i)
-splits = toy.make_splits()
-splits.train = Broken(90, 0)
-"""
-    with start(tmp_path / "run", broken, flags="splits=splits, workers=2") as program:
+    with start(tmp_path / "run", "--raises", error, "--workers", 2) as program:
         assert "sample 7" in program.end(2 if error == "ValueError" else 1)
 
 
@@ -178,13 +145,12 @@ def test_a_disk_that_fills_up_is_one_line_and_the_checkpoint_before_is_whole(tmp
     """By the system's limit on the length of a file: the same failing write as that of a full disk, for any user."""
     toy.run(tmp_path / "run", epochs=1)
     before = (tmp_path / "run" / checkpoint.LAST).read_bytes()
-    limit = f"resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) // 2},) * 2)"
-    error = finished(tmp_path / "run", limit, flags='resume=""', code=2)
-    assert error.startswith("-c: error: [Errno 27] cannot write ")
+    error = finished(tmp_path / "run", "--longest_file", len(before) // 2, "--resume", code=2)
+    assert error.startswith("toy_run.py: error: [Errno 27] cannot write ")
     assert error.endswith("File too large; the file before it is kept\n")
     assert (tmp_path / "run" / checkpoint.LAST).read_bytes() == before
     assert not list((tmp_path / "run").glob("*.part"))
-    finished(tmp_path / "run", flags='resume=""')
+    finished(tmp_path / "run", "--resume")
 
 
 @pytest.fixture
@@ -205,7 +171,7 @@ def disk(tmp_path):
 @pytest.mark.parametrize("room", [0, 2_000, 20_000])
 def test_a_full_disk_is_one_line_and_the_checkpoint_before_is_whole(disk, room):
     """Not even the log fits, the log but not the events, or these but no checkpoint."""
-    finished(disk / "run", epochs=1)  # in another process: the log of one in this would still be open
+    finished(disk / "run", "--epochs", 1)  # in another process: the log of one in this would still be open
     before = (disk / "run" / checkpoint.LAST).read_bytes()
     with open(disk / "filler", "wb", buffering=0) as file:
         try:
@@ -213,40 +179,39 @@ def test_a_full_disk_is_one_line_and_the_checkpoint_before_is_whole(disk, room):
                 file.write(bytes(1024))
         except OSError:
             file.truncate(max(0, file.tell() // 4096 * 4096 - room // 4096 * 4096))
-    error = finished(disk / "run", flags='resume=""', code=2)
+    error = finished(disk / "run", "--resume", code=2)
     assert error.count("\n") == 1
     assert "No space left on device" in error
     assert (disk / "run" / checkpoint.LAST).read_bytes() == before
     (disk / "filler").unlink()
-    finished(disk / "run", flags='resume=""')
+    finished(disk / "run", "--resume")
 
 
 def test_a_read_only_disk_is_one_line(disk):
-    finished(disk / "run", epochs=1)
+    finished(disk / "run", "--epochs", 1)
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     for name in ("run", "new"):
-        error = finished(disk / name, flags='resume=""', code=2)
+        error = finished(disk / name, "--resume", code=2)
         assert error.count("\n") == 1
         assert "Read-only file system" in error
     assert checkpoint.load(disk / "run" / checkpoint.LAST)["epoch"] == 1
 
 
 def test_a_folder_deleted_under_the_run_is_one_line(tmp_path):
-    gone = "import shutil\nsave = checkpoint.save\ncheckpoint.save = lambda at, *a: (shutil.rmtree(at), save(at, *a))"
-    error = finished(tmp_path / "run", gone, code=2)
+    error = finished(tmp_path / "run", "--folder_goes", code=2)
     assert error.count("\n") == 1
     assert error.endswith("its folder has been deleted or moved\n")
 
 
 def test_a_folder_belongs_to_one_run_at_a_time_and_a_killed_one_lets_go(tmp_path):
-    with start(tmp_path / "run", HELD, flags="workers=1") as first:
+    with start(tmp_path / "run", "--held", "--workers", 1) as first:
         first.until((tmp_path / "run" / "stepping").exists)
-        for flags in ('resume=""', "overwrite=True"):
-            error = finished(tmp_path / "run", flags=flags, code=2)
+        for flag in ("--resume", "--overwrite"):
+            error = finished(tmp_path / "run", flag, code=2)
             assert "another process is training in it; wait for it, or name another by --store_name" in error
         first.signal(signal.SIGKILL)
         first.end(-signal.SIGKILL)
-        finished(tmp_path / "run", flags='resume=""')  # its worker may be there still
+        finished(tmp_path / "run", "--resume")  # its worker may be there still
 
 
 def test_resuming_says_when_the_number_of_processes_differs(tmp_path, caplog):

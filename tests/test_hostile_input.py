@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import small_runs
-from commands import ROOT, completed, execute
+from commands import ROOT, completed, run_program
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -81,105 +81,16 @@ def test_any_meta_csv_is_split_or_refused(faces, content):
         assert sum(preprocess([path], faces / "out.csv", cap=3).values()) >= 0
 
 
-TSV = """
-import sys, tempfile
-from pathlib import Path
-from hypothesis import given
-sys.path.insert(0, {tests!r})
-from test_hostile_input import QUIET, document, st
-import tasks
-names = "sentence1\\tsentence2\\tscore"
-header = st.sampled_from([names, "index\\t" + names, "score", "", "sentence1\\tsentence1"])
-path = Path(tempfile.mkdtemp()) / "any.tsv"
-@QUIET
-@given(content=document("\\t", header))
-def check(content):
-    path.write_bytes(content)
-    try:
-        tasks.read_pairs(path, 40)
-    except (ValueError, OSError) as error:
-        assert str(error).startswith(str(path))
-check()
-print("checked")
-"""
-
-
 def test_any_tsv_is_read_or_refused():
-    assert "checked" in execute(["-c", TSV.format(tests=str(ROOT / "tests"))], ROOT / "sts-b-dir")
-
-
-DEPTH = """
-import sys, tempfile
-from pathlib import Path
-import numpy as np
-from hypothesis import given
-sys.path.insert(0, {tests!r})
-from test_hostile_input import QUIET, document, st
-from loaddata import MASK, TRAIN, read_mask, read_pairs
-folder = Path(tempfile.mkdtemp()) / "data"
-folder.mkdir()
-(folder / "a.jpg").touch()
-(folder.parent / "outside.jpg").touch()
-
-@QUIET
-@given(content=document(",", st.sampled_from(["data/a.jpg,data/a.jpg", "data/../outside.jpg,data/a.jpg", ""])))
-def any_csv(content):
-    (folder / TRAIN).write_bytes(content)
-    try:
-        pairs = read_pairs(folder, TRAIN)
-        assert set(pairs.images + pairs.depths) == {{str(folder / "a.jpg")}}
-    except (ValueError, OSError) as error:
-        assert str(error).startswith(str(folder / TRAIN))
-
-shapes = st.sampled_from([(2, 4, 6), (2, 1, 4, 6), (2, 6, 4), (48,), (), (0, 4, 6)])
-kinds = st.sampled_from(["u1", "i8", "f4", "f8", "?", "c8", "U3", "O", "M8[s]"])
-@QUIET
-@given(shape=shapes, kind=kinds, value=st.sampled_from([0, 1, 2, -1]), cut=st.integers(0, 400), noise=st.binary(max_size=9))
-def any_mask(shape, kind, value, cut, noise):
-    np.save(folder / MASK, np.full(shape, value).astype(kind), allow_pickle=True)
-    data = (folder / MASK).read_bytes()
-    if noise:
-        (folder / MASK).write_bytes(data[:cut] + noise + data[cut + len(noise):] if cut % 2 else data[:cut])
-    try:
-        mask = read_mask(folder, 2, 4, 6)
-        assert mask.shape == (2, 4, 6) and np.isin(mask, (0, 1)).all()
-    except (ValueError, OSError) as error:
-        assert str(folder / MASK) in str(error), error
-any_csv()
-any_mask()
-print("checked")
-"""
+    assert "checked" in run_program("any_tsv", ROOT / "sts-b-dir")
 
 
 def test_any_list_of_pairs_and_any_mask_is_read_or_refused():
-    assert "checked" in execute(["-c", DEPTH.format(tests=str(ROOT / "tests"))], ROOT / "nyud2-dir")
-
-
-NIGHTS = """
-import sys, tempfile
-from pathlib import Path
-from hypothesis import given
-sys.path.insert(0, {tests!r})
-from test_hostile_input import QUIET, document, st
-from datasets import read_splits
-folder = Path(tempfile.mkdtemp())
-
-@QUIET
-@given(content=document(",", st.sampled_from(["nsrrid,gh,split", "nsrrid,gh", "", "split,gh,nsrrid"])))
-def check(content):
-    (folder / "shhs.csv").write_bytes(content)
-    try:
-        read_splits(folder)
-        raise SystemExit("there are no nights")
-    except (ValueError, OSError) as error:
-        assert str(folder / "shhs.csv") in str(error), error
-check()
-print("checked")
-"""
+    assert "checked" in run_program("any_depth_lists", ROOT / "nyud2-dir")
 
 
 def test_any_table_of_nights_is_refused_where_there_are_none():
-    assert "checked" in execute(["-c", NIGHTS.format(tests=str(ROOT / "tests"))], ROOT / "shhs-dir")
+    assert "checked" in run_program("any_nights", ROOT / "shhs-dir")
 
 
 @QUIET

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import small_runs
-from commands import ROOT, execute
+from commands import ROOT, SUPPORT, execute
 
 KILLS = 20
 # image and text, with and without FDS, epochs of passes and of steps (sts-b-dir)
@@ -22,11 +22,11 @@ def samples(tmp_path_factory) -> dict[str, Path]:
 
 
 def attempted(path: Path, folder: str, data: Path, method: str, attempts: list[dict], epochs: int, *more: str) -> dict:
-    """Run the attempts of tests/killing.py; returns what it printed, with "whole" and "parts", the two outcomes."""
+    """Run the attempts of tests/support/killing.py; returns what it printed, with "whole" and "parts", the two outcomes."""
     words = small_runs.words(folder, data, epochs, *small_runs.METHODS[method], *more)
     file = path / "spec.json"
     file.write_text(json.dumps({"words": words, "attempts": attempts, "seed": len(method), "epochs": epochs}))
-    said = json.loads(execute([ROOT / "tests" / "killing.py", file], ROOT / folder).splitlines()[-1])
+    said = json.loads(execute([SUPPORT / "killing.py", file], ROOT / folder).splitlines()[-1])
     log = (path / "parts.log").read_text()
     assert said["last"] == 0, log
     return {**said, "log": log, **{name: small_runs.outcome(path / name) for name in ("whole", "parts")}}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from commands import ROOT, running
+from commands import SUPPORT, running
 
 from imbalanced_regression import cli
 from imbalanced_regression.training import runtime
@@ -22,9 +22,9 @@ from imbalanced_regression.training.loaders import Shard, epoch_for_workers, mak
 
 
 def guarded(folder, *words, code: int = 0, before: str = "", launcher: tuple = (), **env) -> Ended:
-    """tests/guarded.py after what a shell has done `before`; the last of `words` may redirect its streams. Ended."""
+    """tests/support/guarded.py after what a shell has done `before`; the last of `words` may redirect its streams. Ended."""
     command = " ".join([f'{before} exec "{sys.executable}" guarded.py "{folder}"', *words])
-    with running([*launcher, "bash", "-c", command], ROOT / "tests", **env) as program:
+    with running([*launcher, "bash", "-c", command], SUPPORT, **env) as program:
         assert "Traceback" not in program.end(code)
         return Ended(program.said(), program.error())
 

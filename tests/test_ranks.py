@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import small_runs
 import torch
-from commands import ROOT, Running, children, running
+from commands import PROGRAMS, ROOT, Running, children, running
 
 FOLDER = "sts-b-dir"  # the quickest, for what does not depend on the data
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -27,8 +27,8 @@ def sample(tmp_path_factory) -> Path:
 
 
 def launch(folder: str, launcher: list[str], words: list, held: tuple = ()) -> AbstractContextManager[Running]:
-    """A folder's train.py; `held`: tests/held.py's file and step."""
-    program = [ROOT / "tests" / "held.py", *held, "train.py"] if held else ["train.py"]
+    """A folder's train.py; `held`: tests/programs/held.py's file and step."""
+    program = [PROGRAMS / "held.py", *held, "train.py"] if held else ["train.py"]
     return running([*launcher, *program, *words], ROOT / folder)
 
 

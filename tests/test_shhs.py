@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from commands import ROOT, commands, execute, together
+from commands import PROGRAMS, ROOT, commands, execute, run_program, together
 
 SHHS = ROOT / "shhs-dir"
 SMALL = ["--width", "4", "--d_hid", "8", "--batch_size", "16", "--epochs", "1", "--workers", "0", "--device", "cpu"]
@@ -78,45 +78,11 @@ def test_a_second_run_does_only_what_is_missing(data):
 
 
 def test_padding_and_segments_change_no_prediction_and_no_gradient():
-    execute(["-c", """
-import torch
-from datasets import collate
-from models import NightEncoder
-torch.manual_seed(0)
-def night(t):
-    return {"eeg": torch.randn(t, 1, 1920).half(), "ecg": torch.randn(t, 1, 1920).half(),
-            "breathing": torch.randn(t, 3, 240).half()}, 50.0, 1.0
-nights = [night(t) for t in (3, 11, 7)]
-model = NightEncoder(width=4, d_hid=8, segment=10**6).train()
-batch = collate(nights)[0]
-together = model(batch)
-alone = torch.cat([model(collate([one])[0]) for one in nights])
-torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
-for name in ("eeg", "ecg", "breathing"):  # what stands in the padding is never looked at
-    batch[name][0, 3:] = float("nan")
-torch.testing.assert_close(model(batch), together, rtol=0, atol=0)
-together.square().sum().backward()
-first = [p.grad.clone() for p in model.parameters()]
-model.zero_grad()
-for signal in model.signals.values():
-    signal.segment = 4
-out = model(batch)
-torch.testing.assert_close(out, together, rtol=1e-5, atol=1e-6)
-out.square().sum().backward()
-for one, other in zip(first, model.parameters()):
-    torch.testing.assert_close(one, other.grad, rtol=1e-4, atol=1e-5)
-"""], SHHS)
+    run_program("shhs_padding", SHHS)
 
 
 def test_scores_fall_into_their_own_bins():
-    execute(["-c", """
-import numpy as np
-from utils import BINS, sample_weights
-scores = np.arange(0, 101, 5)
-assert BINS.count == 21 and (BINS.index(scores) == np.arange(21)).all()
-weights = sample_weights(np.repeat(scores, np.arange(1, 22)), "inverse", True)
-assert abs(weights.mean() - 1) < 1e-5 and weights[0] > weights[-1]
-"""], SHHS)
+    run_program("shhs_bins", SHHS)
 
 
 def test_every_command_of_the_readme_runs(data, checkpoint, tmp_path):
@@ -225,9 +191,7 @@ def test_download_resumes_verifies_and_never_shows_the_token(service, tmp_path):
 def test_a_service_that_falls_silent_is_asked_again(service, tmp_path):
     """With the limit on silence, a minute, set to two seconds."""
     service.silent = True
-    code = "import sys, runpy; from imbalanced_regression import download; download.TIMEOUT = (600, 2); " \
-           "sys.argv = ['download_shhs.py', *sys.argv[1:]]; runpy.run_path('download_shhs.py', run_name='__main__')"
-    words = ["-c", code, "--url", f"http://127.0.0.1:{service.server_port}", "--data_dir", tmp_path, "--limit", "2"]
+    words = [PROGRAMS / "shhs_silence.py", "--url", f"http://127.0.0.1:{service.server_port}", "--data_dir", tmp_path, "--limit", "2"]
     said = execute(words, SHHS, NSRR_TOKEN=TOKEN)
     assert "is complete" in said
     assert len(list(tmp_path.rglob("*.edf"))) == 2

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commands import ROOT, execute, running
+from commands import ROOT, execute, run_program, running
 
 SHHS = ROOT / "shhs-dir"
 SMALL = ["--width", "4", "--d_hid", "8", "--batch_size", "16", "--epochs", "1", "--workers", "0", "--device", "cpu"]
@@ -52,35 +52,11 @@ def test_nights_of_another_length_are_not_mixed_in(sample, tmp_path):
     assert "error: --hours: " in said
     assert "--overwrite makes it anew" in said
     execute([*words, "--overwrite"], SHHS)
-    execute(["-c", "import sys, numpy as np; from pathlib import Path\n"
-             "assert {len(np.load(p)['eeg']) for p in Path(sys.argv[1]).glob('*.npz')} == {4}", data / "nights"], SHHS)
+    run_program("shhs_length", SHHS, data / "nights")
 
 
 def test_a_spare_channel_serves_where_the_first_is_flat(tmp_path):
-    execute(["-c", """
-import sys
-from pathlib import Path
-import numpy as np
-from edfio import Edf, EdfSignal
-from preprocess_shhs import read_night
-time = np.arange(150 * 64) / 64
-def channel(label, data):
-    return EdfSignal(data[::8] if "RES" in label or "AIR" in label else data, 8 if "RES" in label or "AIR" in label else 64,
-                     label=label, physical_range=(-2, 2))
-wave, flat = np.sin(2 * np.pi * time), np.zeros(len(time))
-others = [channel(label, wave) for label in ("EKG", "NEW AIR", "THOR RES", "ABDO RES")]
-path = Path(sys.argv[1]) / "night.edf"
-Edf([channel("EEG", flat), channel("EEG(sec)", wave), *others]).write(path)
-night = read_night(path, 8)
-assert night["eeg"].shape == (5, 1, 1920) and night["eeg"].std() > 0.3 and night["breathing"].shape == (5, 3, 240)
-Edf([channel("EEG", flat), channel("EEG2", flat), *others]).write(path)
-try:
-    raise SystemExit(f"read {read_night(path, 8).keys()}")
-except ValueError as error:
-    assert "eeg is flat (channels: EEG, EEG2, EKG" in str(error), error
-night = read_night(path, 8, fill_missing=True)
-assert not night["eeg"].any() and night["ecg"].std() > 0.3
-""", tmp_path], SHHS)
+    run_program("shhs_spare_channel", SHHS, tmp_path)
 
 
 def spoilt(data: bytes, field: str) -> bytes:
@@ -134,9 +110,7 @@ def test_odd_files_among_many_are_skipped_and_listed(sample, tmp_path, workers):
 ])
 def test_a_bad_table_is_named_with_its_line(tmp_path, text, words):
     (tmp_path / "shhs.csv").write_text(text)
-    said = execute(["-c", "import sys; from datasets import read_splits\ntry: read_splits(sys.argv[1])\n"
-                    "except ValueError as e: print(e)", tmp_path], SHHS)
-    assert words in said
+    assert words in run_program("shhs_table", SHHS, tmp_path)
 
 
 def test_a_damaged_night_ends_the_run_with_one_line(sample, tmp_path):
@@ -145,8 +119,7 @@ def test_a_damaged_night_ends_the_run_with_one_line(sample, tmp_path):
     victim = next(r["nsrrid"] for r in csv.DictReader((data / "shhs.csv").read_text().splitlines()) if r["split"] == "train")
     path = data / f"nights/{victim}.npz"
     whole = path.read_bytes()
-    short = "import sys, numpy as np; n = dict(np.load(sys.argv[1])); n['ecg'] = n['ecg'][1:]; np.savez(sys.argv[1], **n)"
-    for spoil in (lambda: path.write_bytes(whole[:1000]), lambda: execute(["-c", short, path], SHHS)):
+    for spoil in (lambda: path.write_bytes(whole[:1000]), lambda: run_program("shhs_short_ecg", SHHS, path)):
         spoil()
         said = execute(["train.py", "--data_dir", data, "--store_root", tmp_path, "--overwrite", *SMALL], SHHS, code=2)
         assert f"{victim}.npz: cannot be read" in said.splitlines()[-1]
@@ -157,27 +130,4 @@ def test_a_damaged_night_ends_the_run_with_one_line(sample, tmp_path):
 def test_no_edf_header_ends_in_anything_but_a_reason(sample):
     """Any bytes in the header, any cut: a night is read or refused with a ValueError."""
     edf = sorted((sample / "polysomnography/edfs/shhs2").iterdir())[0]
-    execute(["-c", """
-import sys, tempfile
-from pathlib import Path
-from hypothesis import given, settings, strategies as st
-from preprocess_shhs import read_night
-data = Path(sys.argv[1]).read_bytes()
-path = Path(tempfile.mkdtemp()) / "night.edf"
-outcomes = set()
-
-@settings(max_examples=60, deadline=None, database=None, derandomize=True)
-@given(st.integers(0, 256 * 8 - 1), st.binary(min_size=1, max_size=16), st.integers(0, len(data)))
-def test(at, new, cut):
-    broken = bytearray(data)
-    broken[at:at + len(new)] = new
-    path.write_bytes(broken[: cut if cut % 4 == 0 else None])
-    try:
-        read_night(path, 8)
-        outcomes.add("read")
-    except ValueError as error:
-        assert str(error)
-        outcomes.add("refused")
-test()
-assert outcomes == {"read", "refused"}, outcomes
-""", edf], SHHS)
+    run_program("shhs_any_header", SHHS, edf)

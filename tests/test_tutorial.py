@@ -9,17 +9,9 @@ import subprocess
 import sys
 
 import pytest
-from commands import ROOT
+from commands import PROGRAMS, ROOT
 
 NOTEBOOK = ROOT / "tutorial/tutorial.ipynb"
-
-_RUN = """
-import sys, nbformat
-from nbclient import NotebookClient
-notebook = nbformat.read(sys.argv[1], as_version=4)
-NotebookClient(notebook, timeout=None, kernel_name="python3", resources={"metadata": {"path": sys.argv[2]}}).execute()
-nbformat.write(notebook, sys.argv[3])
-"""
 
 
 def text_of(notebook: dict) -> str:
@@ -51,7 +43,8 @@ def fresh(tmp_path_factory) -> dict:
     out = tmp_path_factory.mktemp("tutorial") / "fresh.ipynb"
     shut = "http://127.0.0.1:9"
     done = subprocess.run(
-        [sys.executable, "-c", _RUN, NOTEBOOK, NOTEBOOK.parent, out], capture_output=True, text=True, timeout=1800,
+        [sys.executable, PROGRAMS / "notebook.py", NOTEBOOK, NOTEBOOK.parent, out],
+        capture_output=True, text=True, timeout=1800,
         env={**os.environ, "OMP_NUM_THREADS": "1", "https_proxy": shut, "http_proxy": shut, "no_proxy": "localhost,127.0.0.1"},
     )
     assert done.returncode == 0, done.stderr

@@ -1,7 +1,8 @@
 """Runs scripts for `commands.execute`, each in a fork of this process: torch is imported once, not by every script.
 
-Reads a line of JSON for each, {"words": [script, ...], "folder": where it runs, "out": file, "error": file}, and answers with
-a line when it has ended, its exit code. Its children are as a shell would start them but for what they need not import.
+Reads a line of JSON for each, {"words": [script, ...], "folder": where it runs, "out": file, "error": file, "program": bool},
+and answers with a line when it has ended, its exit code. Its children are as a shell would start them but for what they
+need not import.
 """
 
 from __future__ import annotations
@@ -14,14 +15,16 @@ import runpy
 import sys
 import threading
 import traceback
+import warnings
 
 HEAVY = ("torch.utils.data", "torch.utils.tensorboard", "torchvision.models", "torchvision.transforms.v2", "scipy.ndimage",
          "scipy.stats", "pandas", "matplotlib.figure", "matplotlib.backends.backend_agg", "PIL.Image", "tqdm",
          "imbalanced_regression.training.engine", "imbalanced_regression.tools.report", "imbalanced_regression.faces.ages")
 
 
-def child(words: list[str], folder: str, out: str, error: str) -> int:
-    """Run a script as the main program; its exit code."""
+def child(words: list[str], folder: str, out: str, error: str, program: bool) -> int:
+    """Run a script as the main program; its exit code. A `program` of the tests imports from the folder and the tests, and
+    its warnings are errors."""
     os.setsid()
     for number, path in ((0, os.devnull), (1, out), (2, error)):
         file = os.open(path, os.O_RDWR)
@@ -29,6 +32,10 @@ def child(words: list[str], folder: str, out: str, error: str) -> int:
         os.close(file)
     os.chdir(folder)
     sys.argv, sys.path[0] = words, os.path.dirname(os.path.abspath(words[0]))
+    if program:
+        tests = os.path.dirname(sys.path[0])
+        sys.path[:1] = [folder, tests, os.path.join(tests, "support")]
+        warnings.simplefilter("error")
     code: object = 0
     try:
         runpy.run_path(os.path.abspath(words[0]), run_name="__main__")

@@ -21,7 +21,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS, SUPPORT = ROOT / "tests" / "programs", ROOT / "tests" / "support"
 # made by every fresh machine's set-up, not by a test: the environment that runs these tests is what they make
 SETUP = {"pip install -e .", 'pip install -e ".[train]"', "make demo", "make test", "make docs"}
 
@@ -126,9 +127,9 @@ def execute(words: list, folder: Path, code: int = 0, **env) -> str:
 
 @functools.cache
 def _warm() -> subprocess.Popen:
-    """tests/warm.py, one for each process of the tests, until that ends."""
+    """warm.py, one for each process of the tests, until that ends."""
     process = subprocess.Popen(
-        [sys.executable, ROOT / "tests" / "warm.py"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        [sys.executable, SUPPORT / "warm.py"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
     )
 
@@ -141,11 +142,12 @@ def _warm() -> subprocess.Popen:
     return process
 
 
-def warm(words: list, folder: Path) -> tuple[int, str, str]:
+def warm(words: list, folder: Path, *, program: bool = False) -> tuple[int, str, str]:
     """Run a script of a folder in a process that has torch already; its exit code, stdout and stderr."""
     process = _warm()
     with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as error:
-        given = {"words": [str(word) for word in words], "folder": str(folder), "out": out.name, "error": error.name}
+        given = {"words": [str(word) for word in words], "folder": str(folder), "out": out.name, "error": error.name,
+                 "program": program}
         print(json.dumps(given), file=process.stdin, flush=True)
         answered, _, _ = select.select([process.stdout], [], [], HANG)
         code = process.stdout.readline() if answered else ""  # type: ignore[union-attr]
@@ -155,8 +157,15 @@ def warm(words: list, folder: Path) -> tuple[int, str, str]:
             for pid in [process.pid, *descendants(process.pid)]:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            raise AssertionError(f"{words[0]} hangs, or has taken tests/warm.py with it: {said}")
+            raise AssertionError(f"{words[0]} hangs, or has taken warm.py with it: {said}")
     return int(code), said[0], said[1]
+
+
+def run_program(name: str, folder: Path, *words) -> str:
+    """Run tests/programs/NAME.py in a benchmark's folder, whose modules it imports, warnings being errors; what it says."""
+    code, out, error = warm([PROGRAMS / f"{name}.py", *words], folder, program=True)
+    assert code == 0, out + error
+    return out + error
 
 
 def completed(words: list, folder: Path, code: int = 0, launcher: tuple = ()) -> subprocess.CompletedProcess:
@@ -184,21 +193,12 @@ def from_folder(folder: str, name: str) -> ModuleType:
                 del sys.modules[added]
 
 
-ONE_BY_ONE = """
-import runpy, sys, json
-for words in json.loads(sys.argv[1]):
-    print("$", *words, flush=True)
-    sys.argv = words
-    runpy.run_path(words[0], run_name="__main__")
-"""
-
-
 def together(scripts: list[list], folder: Path, *options: str) -> str:
     """Run scripts of a folder one after the other, with Python's own `options` in one process: starting Python anew takes
     longer than training. Each script must end with exit code 0."""
     if not options:
         return "".join(execute(script, folder) for script in scripts)
     words = [[str(word) for word in script] for script in scripts]
-    said = execute([*options, "-c", ONE_BY_ONE, json.dumps(words)], folder)
+    said = execute([*options, PROGRAMS / "one_by_one.py", json.dumps(words)], folder)
     assert said.count("$ ") >= len(words), said
     return said
