@@ -191,7 +191,8 @@ def test_download_resumes_verifies_and_never_shows_the_token(service, tmp_path):
 def test_a_service_that_falls_silent_is_asked_again(service, tmp_path):
     """With the limit on silence, a minute, set to two seconds."""
     service.silent = True
-    words = [PROGRAMS / "shhs_silence.py", "--url", f"http://127.0.0.1:{service.server_port}", "--data_dir", tmp_path, "--limit", "2"]
+    words = [PROGRAMS / "shhs_silence.py", "--url", f"http://127.0.0.1:{service.server_port}", "--data_dir", tmp_path,
+             "--limit", "2"]
     said = execute(words, SHHS, NSRR_TOKEN=TOKEN)
     assert "is complete" in said
     assert len(list(tmp_path.rglob("*.edf"))) == 2
