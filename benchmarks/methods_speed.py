@@ -30,8 +30,8 @@ from utils import bucket_weights, pixel_weights  # noqa: E402  # NYUD2-DIR's
 
 from imbalanced_regression import FDS, Bins, lds_weights  # noqa: E402
 
-FULL = {"ages": 191_509, "batch": 256, "samples": 50_000, "D": 2048, "maps": 32, "repeats": 5, "seconds": 5}
-QUICK = {"ages": 2_000, "batch": 64, "samples": 1_000, "D": 64, "maps": 1, "repeats": 2, "seconds": 0}
+FULL = {"ages": 191_509, "batch": 256, "samples": 50_000, "D": 2048, "maps": 32, "repeats": 5, "seconds": 5, "processes": 6}
+QUICK = {"ages": 2_000, "batch": 64, "samples": 1_000, "D": 64, "maps": 1, "repeats": 2, "seconds": 0, "processes": 1}
 
 
 def main() -> None:
@@ -130,7 +130,8 @@ def memory(size, threads) -> tuple:
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:  # a fresh process for each
         jobs = [("library", few), ("library", many), ("loops", many)]
         at_few, at_many, loops = (
-            min(pool.apply(extra_memory, (kind, n, size["D"], threads)) for _ in range(6))  # the allocator's luck varies
+            # the allocator's luck varies
+            min(pool.apply(extra_memory, (kind, n, size["D"], threads)) for _ in range(size["processes"]))
             for kind, n in jobs
         )
     ratio = at_many / max(at_few, 1)

@@ -16,16 +16,18 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from commands import ROOT, warm
 from PIL import Image
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(script: str, *flags, code: str | None = None) -> subprocess.CompletedProcess:
-    """Run `folder/script` in its folder, or there a piece of code."""
+    """Run `folder/script` in its folder, or there a piece of code; warnings are errors."""
     folder, _, name = script.partition("/")
+    if code is None:
+        words = [name, *flags]
+        return subprocess.CompletedProcess(words, *warm(words, ROOT / folder, program=True))
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-W", "error", *([name] if code is None else ["-c", code]), *map(str, flags)]
+    command = [sys.executable, "-W", "error", "-c", code, *map(str, flags)]
     environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT / folder, env=environment, capture_output=True, text=True, timeout=1800)
 

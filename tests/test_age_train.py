@@ -26,6 +26,10 @@ def folder(request) -> str:
     return request.param
 
 
+# what the two folders' train.py share to the letter is shown in one of them
+in_one_folder = pytest.mark.parametrize("folder", ["agedb-dir"], indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
 def sample(folder, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp(folder)
@@ -55,6 +59,7 @@ def test_a_run_has_the_published_name_and_leaves_its_files(folder, both):
     assert {"ckpt.pth.tar", "ckpt.best.pth.tar", "metrics.json", "predictions.csv", "report.png", "training.log"} <= names
 
 
+@in_one_folder
 def test_an_explicit_split_is_trained_on_and_named(folder, sample, train, tmp_path):
     rows = list(csv.DictReader((sample / f"{FOLDERS[folder]}.csv").read_text().splitlines()))
     kept = [row for row in rows if not (row["split"] != "test" and 20 <= float(row["age"]) <= 70)]
@@ -94,6 +99,7 @@ def test_published_checkpoints_load_and_ours_have_their_names(folder, both, trai
     assert not (tmp_path / "none").exists()
 
 
+@in_one_folder
 def test_rrt_trains_the_head_alone(both, train, tmp_path):
     best = both / "ckpt.best.pth.tar"
     _, run = train(tmp_path, "--retrain_fc", "--pretrained", best, "--reweight", "inverse")
@@ -102,6 +108,7 @@ def test_rrt_trains_the_head_alone(both, train, tmp_path):
         assert torch.equal(value, before[name]) != name.startswith("module.linear.")
 
 
+@in_one_folder
 def test_two_processes_equal_one(train, tmp_path):
     """Batches of 32 of 96 faces, BatchNorm over both processes; rounding grows in a fresh network, so to a year."""
     method = ["--reweight", "sqrt_inv", "--lds", "--fds", "--lr", "1e-4"]
@@ -115,6 +122,7 @@ def test_two_processes_equal_one(train, tmp_path):
     np.testing.assert_allclose(a, b, atol=0.05)
 
 
+@in_one_folder
 def test_resume_equals_uninterrupted(train, tmp_path):
     method = ["--reweight", "sqrt_inv", "--lds", "--fds", "--fds_kind", "own", "--fds_stats", "streaming"]
     _, whole = train(tmp_path / "a", *method, "--epoch", "2")
@@ -123,6 +131,7 @@ def test_resume_equals_uninterrupted(train, tmp_path):
     assert (whole / "predictions.csv").read_text() == (parts / "predictions.csv").read_text()
 
 
+@in_one_folder
 @pytest.mark.parametrize(
     "words",
     [
@@ -138,6 +147,7 @@ def test_other_settings_train(train, tmp_path, words):
     assert np.isfinite(json.loads((run / "metrics.json").read_text())["test"]["overall"]["l1"])
 
 
+@in_one_folder
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -158,6 +168,7 @@ def test_bad_flags_get_one_line_and_leave_nothing(folder, sample, tmp_path, word
     assert not (tmp_path / "runs").exists()
 
 
+@in_one_folder
 def test_a_corrupt_image_stops_with_its_path_or_is_skipped(folder, sample, train, tmp_path):
     import shutil
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+import pytest
+from commands import ROOT, execute
 
-ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "benchmarks"
 
 
 def test_methods_speed_runs_and_its_digits_hold():
-    command = [sys.executable, str(ROOT / "benchmarks" / "methods_speed.py"), "--quick", "--threads", "1"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
-    assert "LDS weights" in found.stdout
-    assert found.stdout.count("yes") == 1
+    said = execute([SCRIPTS / "methods_speed.py", "--quick", "--threads", "1"], ROOT)
+    assert "LDS weights" in said
+    assert said.count("yes") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["loader_speed.py", "--quick"], ["depth_speed.py", "--quick"], ["night_speed.py", "--quick"],
+              ["depth_memory.py", "--model", "resnet18", "--height", "32"]], ids=lambda words: words[0],
+)
+def test_a_speed_script_runs(words):
+    assert execute([SCRIPTS / words[0], *words[1:]], ROOT)
 
 
 def test_methods_cost_runs_every_method():
-    command = [sys.executable, str(ROOT / "benchmarks" / "methods_cost.py"), "--quick"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stdout + found.stderr
-    rows = found.stdout.splitlines()[2:]
+    rows = execute([SCRIPTS / "methods_cost.py", "--quick"], ROOT).splitlines()[2:]
     assert sum(row.startswith("plain") for row in rows) == 2
     for method in ("RankSim", "SRL", "BNI", "Dist Loss", "UVOTE", "NIG head", "BSAM", "ConR", "Rank-N-Contrast"):
         assert sum(row.startswith(method) for row in rows) == 1

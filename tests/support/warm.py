@@ -34,7 +34,7 @@ def child(words: list[str], folder: str, out: str, error: str, program: bool) ->
     sys.argv, sys.path[0] = words, os.path.dirname(os.path.abspath(words[0]))
     if program:
         tests = os.path.dirname(sys.path[0])
-        sys.path[:1] = [folder, tests, os.path.join(tests, "support")]
+        sys.path[1:1] = [folder, tests, os.path.join(tests, "support")]
         warnings.simplefilter("error")
     code: object = 0
     try:
