@@ -10,6 +10,8 @@ import slow
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal.windows import triang
 
 from imbalanced_regression.bins import Bins
 from imbalanced_regression.methods.windows import get_lds_kernel_window
@@ -301,6 +303,16 @@ def test_windows_equal_the_twins(kernel, half, sigma):
     assert window.max() == 1
     np.testing.assert_allclose(window, slow.kernel_window(kernel, 2 * half + 1, sigma), rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(window, window[::-1], rtol=1e-12)
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 0.3, 1, 2, 2.7, 10, 1e4])
+def test_windows_equal_scipys_to_the_last_bit(sigma):
+    for ks in (1, 3, 5, 9, 101):
+        impulse = np.zeros(ks)
+        impulse[ks // 2] = 1
+        filtered = gaussian_filter1d(impulse, sigma)
+        np.testing.assert_array_equal(get_lds_kernel_window("gaussian", ks, sigma), filtered / filtered.max())
+        np.testing.assert_array_equal(get_lds_kernel_window("triang", ks, sigma), triang(ks))
 
 
 def test_the_published_gaussian_window_is_nearly_a_box():

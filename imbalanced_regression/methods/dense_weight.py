@@ -8,7 +8,6 @@ Davidson, Krause, Hotho; Machine Learning 2021, section 3).
 from __future__ import annotations
 
 import numpy as np
-from scipy.signal import fftconvolve
 
 from ..bins import Bins, as_labels, check_bins
 
@@ -110,6 +109,8 @@ def _grid(low: float, high: float, h: float) -> tuple[np.ndarray, float]:
 
 def _scaled(mass: np.ndarray, steps: float) -> np.ndarray:
     """The density of the mass on the grid under a kernel of `steps` grid steps, from 0 to 1."""
+    from scipy.signal import fftconvolve  # half a second, so not before it is needed
+
     reach = int(np.ceil(_REACH * steps))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / steps) ** 2)
     density = fftconvolve(mass, kernel, mode="full")[reach : reach + len(mass)]

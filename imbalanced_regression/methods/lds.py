@@ -1,7 +1,7 @@
 """Label distribution smoothing (LDS): labels -> density over bins -> one weight per sample.
 
 The one idea: neighbouring labels teach each other, so a bin is as rare as its smoothed neighbourhood, not as its own
-count. Needs numpy and scipy only; the weights work as `sample_weight` anywhere. Source: the paper, section 3.1.
+count. Needs numpy only; the weights work as `sample_weight` anywhere. Source: the paper, section 3.1.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.ndimage import convolve1d
 
 from ..bins import Bins, as_array, as_labels, check_bins
 from .windows import get_lds_kernel_window
@@ -126,12 +125,12 @@ class Reweighting:
             return smoothed
         kernels = [get_lds_kernel_window(self.kernel, ks, sigma) for ks, sigma in windows]
         for axis, kernel in enumerate(kernels):
-            smoothed = convolve1d(smoothed, kernel, axis=axis, mode="reflect" if self.boundary == "reflect" else "constant")
+            smoothed = _convolved(smoothed, kernel, axis, mirrored=self.boundary == "reflect")
         if self.truncate and self.reweight == "inverse":
             smoothed = np.trunc(smoothed)
         if self.boundary == "renormalize":
             for axis, (size, kernel) in enumerate(zip(smoothed.shape, kernels)):
-                inside = convolve1d(np.ones(size), kernel, mode="constant")
+                inside = _convolved(np.ones(size), kernel)
                 smoothed /= inside.reshape([-1 if other == axis else 1 for other in range(smoothed.ndim)])
         return smoothed
 
@@ -174,6 +173,20 @@ def effective_density(
         ValueError: an unknown option, counts that are negative, not finite or all zero, or LDS without a re-weighting.
     """
     return Reweighting(reweight, lds, kernel, ks, sigma, **options).density(counts)
+
+
+def _convolved(values: np.ndarray, window: np.ndarray, axis: int = 0, *, mirrored: bool = False) -> np.ndarray:
+    """Values convolved along an axis with a symmetric window (ks,); beyond the ends lie zeros, or the values mirrored.
+
+    Added up from the window's ends inwards: to the last bit `scipy.ndimage.convolve1d`, which takes long to import.
+    """
+    values, reach = np.moveaxis(values, axis, 0), len(window) // 2
+    size, edges = len(values), [(reach, reach)] + [(0, 0)] * (values.ndim - 1)
+    wide = np.pad(values, edges, mode="symmetric" if mirrored else "constant")
+    total = values * window[reach]
+    for back in range(reach):  # offsets in the window, a few
+        total += (wide[back : back + size] + wide[2 * reach - back : 2 * reach - back + size]) * window[back]
+    return np.moveaxis(total, 0, axis)
 
 
 def label_density(labels, bins: Bins | None = None, *, reweight: str = "inverse", **options) -> np.ndarray:

@@ -6,19 +6,31 @@ The one idea: one symmetric window per kernel, with maximum 1 for LDS; FDS divid
 from __future__ import annotations
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d
-from scipy.signal.windows import triang
 
 
 def _gaussian(ks: int, sigma: float) -> np.ndarray:
-    # scipy's reflecting boundary and the truncation to ks make ks 5, sigma 2 nearly a box; all published numbers use it
-    impulse = np.zeros(ks)
-    impulse[ks // 2] = 1.0
-    return gaussian_filter1d(impulse, sigma=sigma)
+    """A unit impulse in the middle of ks places, filtered with a Gaussian cut at 4 sigma whose ends are mirrored.
+
+    The mirrors and the cut to ks make ks 5, sigma 2 nearly a box; all published numbers use it. To the last bit it is
+    `scipy.ndimage.gaussian_filter1d` of that impulse, added up in the same order, without scipy's third of a second to import.
+    """
+    reach = int(4 * sigma + 0.5)
+    bell = np.exp(-0.5 / (sigma * sigma) * np.arange(-reach, reach + 1) ** 2)
+    bell = (bell / bell.sum())[reach:]
+    # the mirrored impulse comes again every ks places: place d from the middle is hit at distances d and -d modulo ks
+    rounds = np.zeros((reach // ks + 1) * ks)
+    rounds[1 : reach + 1] = bell[1:]
+    rounds = rounds.reshape(-1, ks)[::-1]  # from the farthest inwards
+    hits = np.arange(ks) - ks // 2
+    far, near = np.maximum(hits % ks, -hits % ks), np.minimum(hits % ks, -hits % ks)
+    # the middle is hit from both sides at once
+    terms = np.stack([np.where(far > 0, rounds[:, far], 2 * rounds[:, far]), np.where(far > 0, rounds[:, near], 0)], axis=1)
+    return np.cumsum(np.concatenate([np.where(hits == 0, bell[0], 0.0)[None], terms.reshape(-1, ks)]), axis=0)[-1]
 
 
 def _triang(ks: int, sigma: float) -> np.ndarray:
-    return triang(ks)
+    half = 2 * np.arange(1, (ks + 1) // 2 + 1) / (ks + 1.0)
+    return np.concatenate([half, half[-2::-1]])
 
 
 def _laplace(ks: int, sigma: float) -> np.ndarray:
