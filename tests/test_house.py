@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "metrics": {"bins", "methods.relevance"},
     "uncertainty": {"bins", "metrics"},
     "training": {"bins", "files", "interrupt", "metrics", "methods.fds", "methods.bsam", "methods.own_types"},
-    "choices": {"bins", "methods", "training.objective"},
+    "builders": {"bins", "methods"},
+    "choices": {"builders", "training.objective"},
     "flags": {"choices", "cli", "methods", "training"},
     "testing": {"bins", "choices", "methods.losses", "training"},
     "faces": {"bins", "files", "images", "choices", "cli", "flags", "methods.lds", "training.loaders", "training.plan"},
@@ -77,7 +78,8 @@ def test_no_file_of_the_library_imports_a_benchmark():
 
 def test_flags_end_above_the_library():
     """No argparse and no `args` below flags.py: a plan, an objective and settings go down."""
-    for path in [*LIBRARY.glob("training/*.py"), *LIBRARY.glob("methods/*.py"), LIBRARY / "choices.py", LIBRARY / "testing.py"]:
+    for path in [*LIBRARY.glob("training/*.py"), *LIBRARY.glob("methods/*.py"), LIBRARY / "choices.py", LIBRARY / "builders.py",
+                 LIBRARY / "testing.py"]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.id] if isinstance(node, ast.Name) else [node.arg] if isinstance(node, ast.arg) else []
             modules_ = [node.module] if isinstance(node, ast.ImportFrom) else []
