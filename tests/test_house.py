@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "flags": {"choices", "cli", "methods", "training"},
     "testing": {"bins", "choices", "methods.losses", "training"},
     "faces": {"bins", "files", "images", "choices", "cli", "flags", "methods.lds", "training.loaders", "training.plan"},
-    "tools": {"", "bins", "choices", "cli", "files", "methods", "metrics", "training.checkpoint", "training.plan"},
+    "tools": {"", "bins", "choices", "cli", "files", "methods", "metrics", "uncertainty", "training.checkpoint",
+              "training.plan"},
     "sklearn": {"bins", "methods", "metrics", "training.model"},
     "__main__": {"bins", "cli", "files", "tools"},
 }

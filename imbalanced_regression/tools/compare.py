@@ -30,6 +30,7 @@ METRICS = {
     "mse": ("MSE", 3), "rmse": ("RMSE", 3), "l1": ("MAE", 2), "gmean": ("GM", 2), "bias": ("bias", 2),
     "pearson": ("Pearson", 3), "spearman": ("Spearman", 3), "absrel": ("AbsRel", 3), "log10": ("log10", 3),
     "delta1": ("delta1", 3), "delta2": ("delta2", 3), "delta3": ("delta3", 3),
+    "nll": ("NLL", 3), "coverage": ("in 90 %", 3), "ause": ("AUSE", 3), "uce": ("UCE", 3),  # of heads with a spread
     **{name: (heading, 1 if name == "sera" else 3) for name, heading in SCORES.items()},  # one number over all, no groups
 }
 # the metrics of the paper's tables, by one that only that kind of benchmark has

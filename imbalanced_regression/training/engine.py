@@ -62,7 +62,8 @@ def run(
         settings: what is kept of the run in its checkpoint and args.json; the plan's own numbers when None.
 
     Returns:
-        {"best_epoch", "val", "test": metrics, "predictions": {"val" | "test": what `measure` kept}}.
+        {"best_epoch", "val", "test": metrics, "predictions": {"val" | "test": what `measure` kept}, "distribution": that of
+        the head's spread, or None}.
 
     Raises:
         ValueError: a checkpoint that does not fit, a loss that is NaN or above 1e6, or another process in the folder.
@@ -81,7 +82,8 @@ def run(
     def measured() -> dict:
         found = {name: measure(training.wrapped, getattr(feed, name), runtime, name) for name in ("val", "test")}
         metrics, kept = ({name: both[i] for name, both in found.items()} for i in range(2))
-        return {"best_epoch": training.best_epoch, **metrics, "predictions": kept}
+        told = getattr(model.head, "distribution", None)
+        return {"best_epoch": training.best_epoch, **metrics, "predictions": kept, "distribution": told}
 
     if plan.evaluate:
         return measured()
