@@ -39,6 +39,11 @@ class Labels:
         spread = float(self.counts @ (self.bins.centers - self.center) ** 2 / self.counts.sum()) ** 0.5
         return spread or 1.0
 
+    @property
+    def listed(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """The labels (N,) and None, or where there is no list the bins' centers (K,) and their counts (K,)."""
+        return (self.bins.centers, self.counts) if self.values is None else (self.values, None)
+
 
 # -- losses: (knobs, labels) -> (outputs, targets, weights) -> scalar ---------------------------------------------------
 
@@ -261,6 +266,67 @@ def under(knobs: Knobs, *_):
     from .methods.resampling import random_undersample
 
     return lambda X, y, categorical=None: random_undersample(X, y, seed=knobs["seed"])
+
+
+# -- sampler: (knobs, labels) -> (N,), in proportion to which samples are drawn -------------------------------------------
+
+
+def in_turn(*_):
+    """every training sample once in a pass"""
+
+
+def balanced(knobs: Knobs, labels: Labels):
+    """balanced sampler: draws samples by the inverse smoothed label density, with replacement, instead of weighing them"""
+    from .methods.lds import lds_weights
+
+    return lds_weights(
+        labels.values, labels.bins, reweight="inverse", lds=True, kernel=knobs["lds_kernel"], ks=knobs["lds_ks"],
+        sigma=knobs["lds_sigma"],
+    )
+
+
+# -- target: (labels) -> the unit in which the model learns -------------------------------------------------------------
+
+
+def as_it_is(*_):
+    """the model learns the label itself"""
+
+
+def log(labels: Labels):
+    """log target: the model learns the logarithm of the label"""
+    from .methods.targets import TargetUnit
+
+    return TargetUnit.fit("log", *labels.listed)
+
+
+def boxcox(labels: Labels):
+    """Box-Cox target: the model learns the power of the label that is most Gaussian (Box and Cox, JRSS B 1964)"""
+    from .methods.targets import TargetUnit
+
+    return TargetUnit.fit("boxcox", *labels.listed)
+
+
+# -- constant: (labels) -> the prediction for every sample --------------------------------------------------------------
+
+
+def trained(*_):
+    """a model is trained"""
+
+
+def mean(labels: Labels):
+    """constant mean: trains nothing and predicts the mean training label"""
+    from .methods.targets import constant_baseline
+
+    values, counts = labels.listed
+    return constant_baseline(values, "mean", counts)
+
+
+def median(labels: Labels):
+    """constant median: trains nothing and predicts the median training label"""
+    from .methods.targets import constant_baseline
+
+    values, counts = labels.listed
+    return constant_baseline(values, "median", counts)
 
 
 # -- features -----------------------------------------------------------------------------------------------------------

@@ -127,11 +127,21 @@ RESAMPLES: dict[str, Callable] = {
     "under": builders.under,
 }
 
+# (knobs, labels) -> (N,), in proportion to which samples are drawn
+SAMPLERS: dict[str, Callable] = {"none": builders.in_turn, "balanced": builders.balanced}
+
+# (labels) -> the unit in which the model learns
+TARGETS: dict[str, Callable] = {"none": builders.as_it_is, "log": builders.log, "boxcox": builders.boxcox}
+FITTED = ("gai", "bni", "dist")  # losses fitted to the labels in their own unit, and as they come
+
+# (labels) -> the prediction for every sample
+CONSTANTS: dict[str, Callable] = {"none": builders.trained, "mean": builders.mean, "median": builders.median}
+
 SWITCHES: dict[str, Callable] = {"lds": builders.lds, "fds": builders.fds, "ascent": builders.ascent}  # flags by themselves
 
 SLOTS: dict[str, dict[str, Callable]] = {
     "reweight": REWEIGHTS, "switch": SWITCHES, "loss": LOSSES, "terms": TERMS, "head": HEADS, "pretrain": PRETRAINS,
-    "resample": RESAMPLES,
+    "resample": RESAMPLES, "sampler": SAMPLERS, "target": TARGETS, "constant": CONSTANTS,
 }
 
 
@@ -164,9 +174,11 @@ def owners(knob: str) -> list[str]:
 def used(settings: Knobs) -> list[str]:
     """The methods that a run's settings use."""
     names = [name for name in SWITCHES if settings.get(name)]
-    for slot in ("reweight", "loss", "head", "pretrain", "resample"):
+    for slot in ("reweight", "loss", "head", "pretrain", "resample", "sampler", "target", "constant"):
         if settings.get(slot) in SLOTS[slot]:
             names.append(settings[slot])
+    if "balanced" in names and "lds" not in names:
+        names.append("lds")  # whose window smooths the density that it draws by
     return [*names, *(settings.get("terms") or [])]
 
 
@@ -176,10 +188,11 @@ def of_methods_not_used(settings: Knobs) -> set[str]:
     return {PUBLISHED.get(knob, knob) for knob in KNOBS if not inside & set(owners(knob))} & settings.keys()
 
 
-def make_objective(settings: Knobs, labels: Labels, feature_dim: int, *, unit: float = 1.0, head=None):
+def make_objective(settings: Knobs, labels: Labels, feature_dim: int, *, unit: float = 1.0, head=None, to_unit=None):
     """The objective that the settings name: a loss (a head's own where it has one), and terms with their strengths.
 
-    `unit` is that of the benchmark's published losses; every other method's constants are in the unit of the label.
+    `unit` is that of the benchmark's published losses; every other method's constants are in the unit of the label. `to_unit`
+    is that of a model which learns a transform of the label.
     """
     from .training.objective import Objective
 
@@ -189,4 +202,4 @@ def make_objective(settings: Knobs, labels: Labels, feature_dim: int, *, unit: f
     criterion = LOSSES[settings["loss"]](settings, labels) if own is None else own
     terms = [(settings[f"{name}_strength"], TERMS[name](settings, labels, feature_dim)) for name in settings["terms"]]
     published = own is None and settings["loss"] in PUBLISHED_LOSSES
-    return Objective(criterion, terms, unit=unit if published else 1.0)
+    return Objective(criterion, terms, unit=unit if published else 1.0, to_unit=to_unit)

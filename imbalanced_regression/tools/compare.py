@@ -20,9 +20,13 @@ from . import tables
 
 logger = logging.getLogger(__name__)
 
-_METHOD_NAMES = {"reweight", "lds", "fds", "retrain_fc", "terms", "head", "pretrain", "resample", "keep"}  # shown as names
+# shown as names
+_METHOD_NAMES = {"reweight", "lds", "fds", "retrain_fc", "terms", "head", "pretrain", "resample", "keep", "sampler", "target",
+                 "constant"}
 # flags that say nothing at these values; runs from before there were such flags are the same method
-_NEUTRAL = {"terms": [], "head": "linear", "pretrain": "none", "resample": "none", "ascent": 0.0, "views": 1, "keep": "best"}
+_NEUTRAL = {"terms": [], "head": "linear", "pretrain": "none", "resample": "none", "ascent": 0.0, "views": 1, "keep": "best",
+            "then": "none", "then_epochs": None, "then_lr": None, "then_batch_size": None, "cosine": None, "sampler": "none",
+            "target": "none", "constant": "none"}
 _BASES = {"none": "", "sqrt_inv": "SQINV", "inverse": "INV", "dense": "DenseWeight"}
 
 # metric -> (heading, decimals), in the order of the table
@@ -76,7 +80,8 @@ def find_runs(paths: list[Path]) -> list[Run]:
             raise ValueError(f"RUN: there is no folder {path}")
         found = [path] if (path / "metrics.json").is_file() else sorted(file.parent for file in path.rglob("metrics.json"))
         for file in sorted(path.rglob("args.json")):
-            if not (file.parent / "metrics.json").is_file():
+            first_of_two = (file.parent.parent / "args.json").is_file()  # stages of a run, whose result is the second's
+            if not (file.parent / "metrics.json").is_file() and not first_of_two:
                 logger.warning("left out: %s has no metrics.json yet; --resume finishes it", file.parent)
         if not found:
             raise ValueError(f"RUN: no finished run in {path}: expected a folder with metrics.json")
@@ -144,7 +149,8 @@ def _method_flags(flags: dict) -> dict:
     return kept
 
 
-_TITLED = {*choices.TERMS, *choices.HEADS, *choices.PRETRAINS, *choices.RESAMPLES} - {"none", "linear"}
+_TITLED = {*choices.TERMS, *choices.HEADS, *choices.PRETRAINS, *choices.RESAMPLES, *choices.SAMPLERS, *choices.TARGETS,
+           *choices.CONSTANTS} - {"none", "linear"}
 
 
 def _name(methods: list[Method]) -> None:
