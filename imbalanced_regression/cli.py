@@ -10,7 +10,7 @@ import errno
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,9 +20,27 @@ from . import interrupt
 class ArgumentParser(argparse.ArgumentParser):
     """argparse whose errors are one line and exit code 2, whose help shows defaults, and which takes no abbreviations."""
 
+    # (parser, words, what they were parsed to) -> what `parse_args` returns, for what depends on several flags
+    on_parsed: Callable[[ArgumentParser, Sequence[str] | None, argparse.Namespace], argparse.Namespace] | None = None
+
     def __init__(self, *args, **kwargs):
         kwargs = {"formatter_class": _HelpFormatter, "allow_abbrev": False, **kwargs}
         super().__init__(*args, **kwargs)
+
+    def parse_args(self, args=None, namespace=None):
+        found = super().parse_args(args, namespace)
+        return found if self.on_parsed is None else self.on_parsed(self, args, found)
+
+    def parse_plainly(self, args: Sequence[str] | None, namespace: argparse.Namespace | None = None) -> argparse.Namespace:
+        """`parse_args` without `on_parsed`."""
+        return super().parse_args(args, namespace)
+
+    def given(self, words: Sequence[str] | None) -> set[str]:
+        """The names of the flags that the words hold, whatever their values."""
+        untouched = object()
+        names = {action.dest for action in self._actions}
+        found = vars(self.parse_plainly(words, argparse.Namespace(**dict.fromkeys(names, untouched))))
+        return {name for name in names if found.get(name) is not untouched}
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")

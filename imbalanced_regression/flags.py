@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import choices
+from . import choices, presets
 from .cli import ArgumentParser, check_above_0, check_least, check_shares
 from .training.plan import Plan, plain
 
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .methods.fds import FDS
-    from .training.model import Regressor
-    from .training.objective import Objective
     from .training.runtime import Runtime
 
+PRETRAIN_COSINE = 1e-3  # the share of itself to which the rate of a pre-training falls, as published
 
-def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
-    """The flags of training, methods and files, with the defaults that are the benchmark's own.
+
+def add(parser: ArgumentParser, defaults: Mapping[str, Any], benchmark: str = "") -> None:
+    """The flags of training, methods and files, with the defaults that are the benchmark's own, and its presets.
 
     Raises ValueError for a default of a flag that does not exist.
     """
@@ -42,7 +43,20 @@ def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
                        help="what predicts from the features; all but linear bring their own loss")
     group.add_argument("--pretrain", choices=tuple(choices.PRETRAINS), default="none",
                        help="train the encoder alone; the run's last checkpoint goes to --pretrained --retrain_fc")
-    group.add_argument("--resample", choices=tuple(choices.RESAMPLES), default="none", help="how training samples are drawn")
+    group.add_argument("--then", choices=("none", "linear"), default="none",
+                       help="--pretrain: go on with a linear head on the frozen encoder, in the same run")
+    for name, told in (("epochs", "how many"), ("lr", "its learning rate"), ("batch_size", "its batch size")):
+        group.add_argument(f"--then_{name}", type=float if name == "lr" else int, default=None,
+                           help=f"--then: {told}; default: as in the pre-training")
+    group.add_argument("--sampler", choices=tuple(choices.SAMPLERS), default="none",
+                       help="how training samples are drawn: balanced is by the inverse of the density that LDS smooths")
+    group.add_argument("--resample", choices=tuple(choices.RESAMPLES), default="none", help="make training rows of a table")
+    group.add_argument("--target", choices=tuple(choices.TARGETS), default="none",
+                       help="what the model learns in place of the label; predictions and errors are the label's")
+    group.add_argument("--constant", choices=tuple(choices.CONSTANTS), default="none",
+                       help="train nothing and predict this of the training labels for every sample")
+    group.add_argument("--preset", metavar="METHOD", default="",
+                       help="the published schedule and knobs of a method on this benchmark; other flags overrule it")
     group.add_argument("--ascent", type=float, default=0.0, metavar="RHO",
                        help="step up by so much before each step down, to where the loss is flat (BSAM)")
     group.add_argument("--views", type=int, default=None, help="views of each sample in a batch; default: as methods need")
@@ -51,6 +65,8 @@ def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
 
     group = parser.add_argument_group("training")
     group.add_argument("--lr", type=float, default=1e-3, help="learning rate")
+    group.add_argument("--cosine", type=float, nargs="?", const=1e-3, default=None, metavar="SHARE",
+                       help="the rate falls along a cosine to this share of itself, by default 0.001, as in every pre-training")
     group.add_argument("--batch_size", type=int, default=64, help="samples per step, over all GPUs and processes")
     group.add_argument("--seed", type=int, default=0, help="seed of everything drawn at random")
     group.add_argument("--workers", type=int, default=4, help="processes that load data, for each training process")
@@ -79,6 +95,22 @@ def add(parser: ArgumentParser, defaults: Mapping[str, Any]) -> None:
     if unknown := sorted(set(defaults) - known):
         raise ValueError(f"defaults: expected the names of flags, found {unknown[0]!r}")
     parser.set_defaults(**defaults)
+    parser.on_parsed = functools.partial(_with_preset, benchmark=benchmark)
+
+
+def _with_preset(parser: ArgumentParser, words: Sequence[str] | None, args: Namespace, *, benchmark: str) -> Namespace:
+    """The flags over those of --preset over the benchmark's defaults. Refuses a --loss that nothing would use."""
+    given = parser.given(words)
+    if args.preset:
+        found = presets.find(benchmark, args.preset)
+        parser.set_defaults(**found.flags, preset_says=str(found))
+        args = parser.parse_plainly(words)
+    if "loss" in given and args.head != "linear":
+        raise ValueError(f"--loss {args.loss}: --head {args.head} is trained by a loss of its own; leave --loss out")
+    if "loss" in given and args.pretrain != "none" and args.then == "none":
+        raise ValueError(f"--loss {args.loss}: --pretrain {args.pretrain} is trained by a loss of its own; leave --loss out, "
+                         "or add --then linear, which it trains")
+    return args
 
 
 def _add_knobs(parser: ArgumentParser) -> None:
@@ -107,6 +139,8 @@ def plan(args: Namespace) -> Plan:
     """
     from .methods.windows import get_lds_kernel_window
 
+    if args.lds and args.sampler != "none":
+        raise ValueError(f"--lds: --sampler {args.sampler} draws by the smoothed density anyway; leave out --lds")
     if args.lds and args.reweight not in ("sqrt_inv", "inverse") and args.loss != "bni":
         raise ValueError(
             f"--lds: smooths the weights of --reweight, found {args.reweight!r}; add --reweight sqrt_inv or inverse"
@@ -136,8 +170,12 @@ def plan(args: Namespace) -> Plan:
     _check_methods(args)
     needed = 2 if {*args.terms, args.pretrain} & set(choices.TWO_VIEWS) else 1
     args.views = needed if args.views is None else args.views
-    args.keep = "best" if args.pretrain == "none" else "last"
+    args.keep = "last" if args.pretrain != "none" and args.then == "none" else "best"
+    if args.pretrain != "none" and args.cosine is None:
+        args.cosine = PRETRAIN_COSINE
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(Plan) if hasattr(args, field.name)}
+    if args.keep == "last":
+        values["patience"] = None  # a pre-training has no validation to judge it by
     try:
         return Plan(**values)
     except ValueError as error:
@@ -150,12 +188,17 @@ def _check_methods(args: Namespace) -> None:
         raise ValueError(f"--resample {args.resample}: makes rows of a table, and samples here are none (uci-dir has them); "
                          "pass --reweight sqrt_inv or inverse, which weighs samples instead")
     if args.pretrain != "none":
-        others = {"terms": args.terms, "retrain_fc": args.retrain_fc, "fds": args.fds, "head": args.head != "linear"}
+        others = {"terms": args.terms, "retrain_fc": args.retrain_fc, "fds": args.fds, "head": args.head != "linear",
+                  "target": args.target != "none" and args.then == "none"}
         for name in (name for name, found in others.items() if found):
             raise ValueError(f"--pretrain {args.pretrain}: trains the encoder alone; leave out --{name}, and add it to the run "
                              "after, with --pretrained")
     if args.head == "uvote" and args.reweight != "none":
         raise ValueError(f"--head uvote: weighs each head by itself, found --reweight {args.reweight}; pass --reweight none")
+    _check_then(args)
+    _check_sampler(args)
+    _check_target(args)
+    _check_constant(args)
     doubled = sorted({name for name in args.terms if args.terms.count(name) > 1})
     if doubled:
         raise ValueError(f"--terms: {doubled[0]} is named twice; its strength is --{doubled[0]}_strength")
@@ -164,6 +207,52 @@ def _check_methods(args: Namespace) -> None:
             f"--loss {args.loss}: balances the labels itself, found --reweight {args.reweight}; pass --reweight none, "
             "or another --loss"
         )
+
+
+def _check_then(args: Namespace) -> None:
+    if args.then != "none" and args.pretrain == "none":
+        raise ValueError(f"--then {args.then}: follows a pre-training; add --pretrain rnc, or --pretrained CKPT --retrain_fc")
+    if args.then != "none" and args.resume and not args.evaluate:
+        raise ValueError(f"--resume: with --then it goes on in whichever stage the run stands, found {args.resume}; leave out "
+                         "the path")
+    for name in ("then_epochs", "then_lr", "then_batch_size"):
+        if getattr(args, name) is not None and args.then == "none":
+            raise ValueError(f"--{name}: is of the second stage, found --then none; add --pretrain rnc --then linear")
+    check_least(args, then_epochs=1, then_batch_size=1)
+    check_above_0(args, "then_lr")
+
+
+def _check_sampler(args: Namespace) -> None:
+    if args.sampler == "none":
+        return
+    said = f"--sampler {args.sampler}: "
+    if args.reweight != "none":
+        raise ValueError(f"{said}balances by drawing, so that --reweight {args.reweight} would balance twice; leave one out")
+    if args.resample != "none":
+        raise ValueError(f"{said}balances by drawing, so that --resample {args.resample} would balance twice; leave one out")
+    if args.loss in (*choices.BALANCES_ITSELF, *choices.FITTED) and args.head == "linear":
+        raise ValueError(f"{said}changes the distribution of the labels, which --loss {args.loss} takes to be the training "
+                         "set's; leave one out")
+    if args.head == "uvote":
+        raise ValueError(f"{said}balances all heads alike, and --head uvote needs one without; leave one out")
+
+
+def _check_target(args: Namespace) -> None:
+    if args.target == "none":
+        return
+    if args.head != "linear":
+        raise ValueError(f"--target {args.target}: --head {args.head} predicts a distribution of the label; leave one out")
+    if args.loss in choices.FITTED:
+        raise ValueError(f"--target {args.target}: --loss {args.loss} is fitted to the labels themselves; pass another --loss")
+
+
+def _check_constant(args: Namespace) -> None:
+    if args.constant == "none":
+        return
+    found = [name for name in choices.used(vars(args)) if name not in ("none", "linear", args.loss, args.constant)]
+    others = {"retrain_fc": args.retrain_fc, "evaluate": args.evaluate, "pretrained": args.pretrained}
+    for name in (*found, *(f"--{name}" for name, given in others.items() if given)):
+        raise ValueError(f"--constant {args.constant}: trains nothing, and {name} has nothing to act on; leave it out")
 
 
 # -- names -------------------------------------------------------------------------------------------------------------
@@ -177,6 +266,8 @@ def run_name(args: Namespace, dataset: str, model: str, *, default_seed: int = 0
     parts = [dataset, model]
     if args.store_name:
         parts.append(args.store_name)
+    if args.constant != "none":
+        return "_".join([*parts, "constant", args.constant, *([f"seed{args.seed}"] if args.seed != default_seed else [])])
     if args.lds:
         parts.append(_window_name("lds", args.lds_kernel, args.lds_ks, args.lds_sigma))
     elif args.reweight != "none":
@@ -187,6 +278,10 @@ def run_name(args: Namespace, dataset: str, model: str, *, default_seed: int = 0
         parts.append(f"{window}_{args.start_update}_{args.start_smooth}_{args.fds_mmt:g}{kind}")
     if args.resample != "none":
         parts.append(_method_name(args, args.resample))
+    if args.sampler != "none":
+        parts.append(_window_name(f"sampler_{args.sampler}", args.lds_kernel, args.lds_ks, args.lds_sigma))
+    if args.target != "none":
+        parts.append(f"target_{args.target}")
     if args.pretrain != "none":
         parts.append("pretrain")
     if args.head != "linear":
@@ -198,9 +293,14 @@ def run_name(args: Namespace, dataset: str, model: str, *, default_seed: int = 0
         parts.append(f"views_{args.views}")
     if args.retrain_fc:
         parts.append("retrain_fc")
-    named = args.loss if args.pretrain == "none" else args.pretrain
-    loss = named if named in choices.PUBLISHED_LOSSES else _method_name(args, named)
-    parts += [args.optimizer, loss, f"{args.lr:g}", str(args.batch_size)]
+    if args.cosine is not None and (args.pretrain == "none" or args.cosine != PRETRAIN_COSINE):
+        parts.append(f"cosine_{args.cosine:g}")
+    loss = args.loss if args.loss in choices.PUBLISHED_LOSSES else _method_name(args, args.loss)
+    first = loss if args.pretrain == "none" else _method_name(args, args.pretrain)
+    parts += [args.optimizer, first, f"{args.lr:g}", str(args.batch_size)]
+    if args.then != "none":
+        given = (args.then_epochs, args.then_lr, args.then_batch_size)
+        parts += ["then", args.then, loss, *(f"{value:g}" for value in given if value is not None)]
     if args.seed != default_seed:
         parts.append(f"seed{args.seed}")
     return "_".join(parts)
@@ -311,28 +411,3 @@ def build_fds(args: Namespace, make: Callable[..., FDS], feature_dim: int) -> FD
         return make(feature_dim, **fds(args))
     except ValueError as error:
         raise ValueError(f"--fds_{error}") from None
-
-
-def set_head(args: Namespace, model: Regressor, labels: choices.Labels) -> None:
-    """Give the model the head that the flags name, in the place of the benchmark's own layer."""
-    if args.head != "linear":
-        if labels.dense:
-            raise ValueError(f"--head {args.head}: predicts one label from one vector, not a map of pixels; pass --head linear")
-        try:
-            model.head = choices.HEADS[args.head](vars(args), labels, model.encoder.feature_dim)  # type: ignore[arg-type]
-        except ValueError as error:
-            raise ValueError(f"--head {args.head}: {error}") from None
-
-
-def objective(args: Namespace, model: Regressor, labels: choices.Labels, *, unit: float = 1.0) -> Objective:
-    """The loss and the terms that the flags name; `unit` is that of the benchmark's published losses."""
-    width = model.encoder.feature_dim
-    try:
-        return choices.make_objective(vars(args), labels, width, unit=unit, head=model.head)  # type: ignore[arg-type]
-    except ValueError as error:
-        raise ValueError(f"--loss {args.loss}, --terms {' '.join(args.terms)}: {error}") from None
-
-
-def select(args: Namespace) -> str:
-    """The validation metric that chooses the best checkpoint: the squared error for that loss, else the absolute one."""
-    return "mse" if args.loss == "mse" else "l1"

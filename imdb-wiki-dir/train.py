@@ -12,7 +12,7 @@
 
 from __future__ import annotations
 
-from imbalanced_regression import choices, cli, flags
+from imbalanced_regression import choices, cli, flags, stages
 from imbalanced_regression.faces.flags import add_face_flags, face_plan
 
 DEFAULTS = {
@@ -23,7 +23,7 @@ DEFAULTS = {
 
 def parse_args():
     parser = cli.ArgumentParser(description=__doc__)
-    flags.add(parser, DEFAULTS)
+    flags.add(parser, DEFAULTS, "imdb-wiki-dir")
     add_face_flags(parser, dataset="imdb_wiki")
     args = parser.parse_args()
     return args, face_plan(args)
@@ -38,7 +38,7 @@ def main() -> None:
 
     from imbalanced_regression.faces.ages import age_splits
     from imbalanced_regression.tools import report
-    from imbalanced_regression.training import Arrays, run
+    from imbalanced_regression.training import Arrays
     from imbalanced_regression.training.randomness import seed_all
 
     with flags.started(args, args.dataset, args.model, suffix=flags.split_name(args)) as (ranks, folder):
@@ -53,11 +53,9 @@ def main() -> None:
 
         seed_all(args.seed)
         model = make_model(args.model, imagenet=args.imagenet, fds=args.fds, **flags.fds(args))
-        flags.set_head(args, model, labels)
-        result = run(
-            model, splits, flags.objective(args, model, labels),
-            Arrays(lambda preds, ages, _: evaluate(preds, ages, train_ages)), plan, folder=folder, runtime=ranks,
-            select=flags.select(args), renames=PUBLISHED_TO_OURS, settings=flags.settings(args),
+        result = stages.train(
+            args, plan, model, splits, labels, Arrays(lambda preds, ages, _: evaluate(preds, ages, train_ages)), folder=folder,
+            runtime=ranks, renames=PUBLISHED_TO_OURS,
         )
         if ranks.is_main:
             report.write(

@@ -29,6 +29,7 @@ def main() -> None:
     from nyu_transform import HEIGHT, WIDTH
     from utils import BINS, evaluate
 
+    from imbalanced_regression.methods.targets import TargetUnit
     from imbalanced_regression.tools import report
     from imbalanced_regression.training import Pixels, checkpoint, runtime
     from imbalanced_regression.training.loaders import Shard, make_loader
@@ -38,6 +39,8 @@ def main() -> None:
     settings = {"model": "resnet50", "height": HEIGHT, "width": WIDTH, **(content.get("settings") or {})}
     name, height, width = (vars(args)[key] or settings[key] for key in ("model", "height", "width"))
     model = make_model(name).to(ranks.device)
+    if settings.get("target", "none") != "none":
+        model.target = TargetUnit()  # the checkpoint holds its numbers
     checkpoint.load_model(model, content, renames=PUBLISHED_TO_OURS, path=args.eval_model, flag="--eval_model")
 
     pairs = read_pairs(args.data_dir, TEST)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from imbalanced_regression import choices, cli, flags
+from imbalanced_regression import choices, cli, flags, stages
 
 DEFAULTS = {
     "loss": "mse", "lr": 1e-4, "batch_size": 32, "lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2, "bucket_num": 100,
@@ -27,7 +27,7 @@ DEFAULTS = {
 
 def parse_args():
     parser = cli.ArgumentParser(description=__doc__)
-    flags.add(parser, DEFAULTS)
+    flags.add(parser, DEFAULTS, "nyud2-dir")
     group = parser.add_argument_group("NYUD2-DIR")
     group.add_argument("--model", default="resnet50", choices=choices.RESNETS, help="the encoder, by torchvision's name")
     group.add_argument("--imagenet", action="store_true", default=True, help="start from ImageNet weights, as published")
@@ -57,7 +57,7 @@ def main() -> None:
     from utils import BINS, COUNTS_FILE, SHOTS, bucket_weights, evaluate, examples, read_counts
 
     from imbalanced_regression.tools import report
-    from imbalanced_regression.training import Pixels, checkpoint, run
+    from imbalanced_regression.training import Pixels, checkpoint
     from imbalanced_regression.training.randomness import seed_all
 
     with flags.started(args, "nyud2", args.model) as (ranks, folder):
@@ -77,12 +77,12 @@ def main() -> None:
 
         seed_all(args.seed)
         last = Path(args.resume or folder / checkpoint.LAST)
-        fresh = not (args.pretrained or args.evaluate or (args.resume is not None and last.is_file()))
+        begun = args.resume is not None and last.is_file()
+        fresh = not (args.pretrained or args.evaluate or args.constant != "none" or begun)
         model = make_model(args.model, imagenet=args.imagenet and fresh, fds=args.fds, **flags.fds(args))
-        flags.set_head(args, model, labels)
-        result = run(
-            model, splits, flags.objective(args, model, labels), Pixels(evaluate), plan, folder=folder, runtime=ranks,
-            select="rmse", renames=PUBLISHED_TO_OURS, settings=flags.settings(args),
+        result = stages.train(
+            args, plan, model, splits, labels, Pixels(evaluate), folder=folder, runtime=ranks, select="rmse",
+            renames=PUBLISHED_TO_OURS,
         )
         if ranks.is_main:
             report.write(

@@ -12,7 +12,7 @@ Without the data: python make_sample.py, then python preprocess_shhs.py --data_d
 
 from __future__ import annotations
 
-from imbalanced_regression import choices, cli, flags
+from imbalanced_regression import choices, cli, flags, stages
 
 DEFAULTS = {
     "loss": "l1", "lr": 1e-3, "batch_size": 32, "lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2, "bucket_num": 21,
@@ -22,7 +22,7 @@ DEFAULTS = {
 
 def parse_args():
     parser = cli.ArgumentParser(description=__doc__)
-    flags.add(parser, DEFAULTS)
+    flags.add(parser, DEFAULTS, "shhs-dir")
     group = parser.add_argument_group("SHHS-DIR")
     group.add_argument("--epochs", type=int, default=80, help="passes over the training set")
     group.add_argument("--schedule", type=int, nargs="*", default=[60], help="epochs at which the rate falls to a tenth")
@@ -48,7 +48,7 @@ def main() -> None:
 
     from imbalanced_regression import Regressor
     from imbalanced_regression.tools import report
-    from imbalanced_regression.training import Arrays, Splits, run
+    from imbalanced_regression.training import Arrays, Splits
     from imbalanced_regression.training.randomness import seed_all
 
     with flags.started(args, "shhs", args.model) as (ranks, folder):
@@ -61,11 +61,9 @@ def main() -> None:
         encoder = NightEncoder(width=args.width, d_hid=args.d_hid, segment=args.segment)
         head = make_head(encoder.feature_dim, start=float(np.median(train_scores)))
         model = Regressor(encoder, head, flags.build_fds(args, FDS, encoder.feature_dim))
-        flags.set_head(args, model, labels)
-        result = run(
-            model, Splits(**data, collate=collate, length=length), flags.objective(args, model, labels),
-            Arrays(lambda preds, scores, _: evaluate(preds, scores, train_scores)), plan, folder=folder, runtime=ranks,
-            select=flags.select(args), settings=flags.settings(args),
+        result = stages.train(
+            args, plan, model, Splits(**data, collate=collate, length=length), labels,
+            Arrays(lambda preds, scores, _: evaluate(preds, scores, train_scores)), folder=folder, runtime=ranks,
         )
         if ranks.is_main:
             report.write(

@@ -11,7 +11,7 @@ Without the GloVe vectors (python glove/download_glove.py) add --glove 0; withou
 
 from __future__ import annotations
 
-from imbalanced_regression import choices, cli, flags
+from imbalanced_regression import choices, cli, flags, stages
 
 DEFAULTS = {
     "loss": "mse", "lr": 1e-4, "batch_size": 128, "lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2, "bucket_num": 50,
@@ -23,7 +23,7 @@ DEFAULTS = {
 
 def parse_args():
     parser = cli.ArgumentParser(description=__doc__)
-    flags.add(parser, DEFAULTS)
+    flags.add(parser, DEFAULTS, "sts-b-dir")
     group = parser.add_argument_group("STS-B-DIR")
     group.add_argument("--cuda", type=int, default=None, help="number of the GPU, -1 for the CPU; short for --device")
     group.add_argument("--random_seed", dest="seed", type=int, help="the same as --seed")
@@ -68,7 +68,7 @@ def main() -> None:
 
     from imbalanced_regression import Regressor
     from imbalanced_regression.tools import report
-    from imbalanced_regression.training import Arrays, Splits, run
+    from imbalanced_regression.training import Arrays, Splits
     from imbalanced_regression.training.randomness import seed_all
 
     with flags.started(args, "sts-b", args.model, suffix=args.suffix, default_seed=DEFAULTS["seed"]) as (ranks, folder):
@@ -92,11 +92,9 @@ def main() -> None:
             published_order=tasks.is_published(data, args.max_seq_len, args.max_word_v_size, bool(args.lowercase)),
         )
         model = Regressor(encoder, make_head(encoder.feature_dim), flags.build_fds(args, FDS, encoder.feature_dim))
-        flags.set_head(args, model, labels)
-        result = run(
-            model, splits, flags.objective(args, model, labels, unit=PUBLISHED_UNIT),
-            Arrays(lambda preds, scores, _: evaluate(preds, scores, train_scores)), plan, folder=folder, runtime=ranks,
-            select="mse", renames=PUBLISHED_TO_OURS, settings=flags.settings(args),
+        result = stages.train(
+            args, plan, model, splits, labels, Arrays(lambda preds, scores, _: evaluate(preds, scores, train_scores)),
+            folder=folder, runtime=ranks, unit=PUBLISHED_UNIT, select="mse", renames=PUBLISHED_TO_OURS,
         )
         if ranks.is_main:
             report.write(

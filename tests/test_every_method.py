@@ -9,8 +9,9 @@ from imbalanced_regression import choices, cli, flags
 from imbalanced_regression.testing import KINDS, check_method
 
 SETTINGS = {"loss": "mse", "bmc_sigma": 20.0, "gai_sigma": 20.0, "bni_sigma": 20.0, "gai_components": 3}
-METHODS = [(slot, name) for slot, names in choices.SLOTS.items() if slot != "resample"
-           for name in names if name not in ("none", "linear", "lds", "fds", "sqrt_inv", "inverse")]
+SLOTS = ("reweight", "switch", "loss", "terms", "head", "pretrain")
+OTHERS = ("none", "linear", "lds", "fds", "sqrt_inv", "inverse")
+METHODS = [(slot, name) for slot in SLOTS for name in choices.SLOTS[slot] if name not in OTHERS]
 
 
 def settings(**changes) -> dict:

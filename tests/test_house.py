@@ -28,11 +28,15 @@ MAY_IMPORT = {
     "metrics": {"bins", "methods.relevance"},
     "uncertainty": {"bins", "metrics"},
     "training": {"bins", "files", "interrupt", "metrics", "methods.fds", "methods.bsam", "methods.own_types"},
-    "choices": {"bins", "methods", "training.objective"},
-    "flags": {"choices", "cli", "methods", "training"},
+    "builders": {"bins", "methods"},
+    "choices": {"builders", "training.objective"},
+    "presets": set(),
+    "flags": {"choices", "cli", "methods", "presets", "training"},
+    "stages": {"choices", "flags", "training"},
     "testing": {"bins", "choices", "methods.losses", "training"},
     "faces": {"bins", "files", "images", "choices", "cli", "flags", "methods.lds", "training.loaders", "training.plan"},
-    "tools": {"", "bins", "choices", "cli", "files", "methods", "metrics", "training.checkpoint", "training.plan"},
+    "tools": {"", "bins", "choices", "cli", "files", "methods", "metrics", "uncertainty", "training.checkpoint",
+              "training.plan"},
     "sklearn": {"bins", "methods", "metrics", "training.model"},
     "__main__": {"bins", "cli", "files", "tools"},
 }
@@ -77,7 +81,8 @@ def test_no_file_of_the_library_imports_a_benchmark():
 
 def test_flags_end_above_the_library():
     """No argparse and no `args` below flags.py: a plan, an objective and settings go down."""
-    for path in [*LIBRARY.glob("training/*.py"), *LIBRARY.glob("methods/*.py"), LIBRARY / "choices.py", LIBRARY / "testing.py"]:
+    for path in [*LIBRARY.glob("training/*.py"), *LIBRARY.glob("methods/*.py"), LIBRARY / "choices.py", LIBRARY / "builders.py",
+                 LIBRARY / "testing.py"]:
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.id] if isinstance(node, ast.Name) else [node.arg] if isinstance(node, ast.arg) else []
             modules_ = [node.module] if isinstance(node, ast.ImportFrom) else []
@@ -89,7 +94,8 @@ def test_flags_end_above_the_library():
 
 def test_the_loop_knows_no_method_by_name():
     """BSAM's step and FDS, which lies within the model, apart."""
-    words_of_the_language = {"none", "linear", "l1", "mse", "dense", "inverse", "dist", "over", "under", "gaussian", "laplace"}
+    words_of_the_language = {"none", "linear", "l1", "mse", "dense", "inverse", "dist", "over", "under", "gaussian", "laplace",
+                             "log", "mean", "median", "balanced"}
     names = set(choices.methods()) - words_of_the_language - {"fds", "ascent"}
     for path in LIBRARY.glob("training/*.py"):
         words = set(re.findall(r"[a-z_0-9]+", path.read_text().lower()))

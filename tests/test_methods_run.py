@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
+import numpy as np
 import pytest
 import small_runs
 import torch
 from commands import ROOT, execute
+
+from imbalanced_regression.tools import compare
+from imbalanced_regression.uncertainty import gaussian_nll, laplace_nll
 
 STS, UCI = ROOT / "sts-b-dir", ROOT / "uci-dir"
 
@@ -47,9 +52,26 @@ def uci(tmp_path, name: str, *words):
 
 @pytest.mark.parametrize("head", ["gaussian", "laplace", "uvote", "nig"])
 def test_heads_write_the_spread_of_their_predictions(tmp_path, head):
-    run, _ = uci(tmp_path, head, "--head", head)
+    run, metrics = uci(tmp_path, head, "--head", head)
     rows = list(csv.DictReader((run / "predictions.csv").read_text().splitlines()))
     assert all(float(row["spread"]) > 0 for row in rows)
+    # and how well they tell the errors, by shot, in the file, in the log and in a table
+    log = (run / "training.log").read_text()
+    assert re.search(r"test +MSE .*NLL +in 90 % +AUSE", log)
+    labels, preds, spreads, shots = ([row[name] for row in rows] for name in ("label", "prediction", "spread", "shot"))
+    by_sample = laplace_nll if head in ("laplace", "uvote") else gaussian_nll
+    nll = by_sample(*(np.array(values, float) for values in (labels, preds, spreads)))
+    for group in ("overall", "many", "medium", "few"):
+        mine = np.array([group in ("overall", shot) for shot in shots])
+        found = metrics["test"][group]
+        assert found["count"] == mine.sum()
+        assert {"nll", "coverage", "ause", "uce"} <= metrics["val"][group].keys()
+        if mine.any():
+            assert found["nll"] == pytest.approx(nll[mine].mean(), rel=1e-4)
+            assert 0 <= found["coverage"] <= 1
+    if head == "nig":
+        methods = compare.group(compare.find_runs([run]))
+        assert "NLL few" in compare.text_table(methods, ["nll", "ause", "coverage"])
     assert f"_{head}" in run.name
 
 

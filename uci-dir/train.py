@@ -12,7 +12,7 @@ Without the data: python train.py --data_dir sample, which holds concrete.
 
 from __future__ import annotations
 
-from imbalanced_regression import choices, cli, flags
+from imbalanced_regression import choices, cli, flags, stages
 
 DATASETS = ("airfoil", "abalone", "real_estate", "concrete")
 MODELS = ("mlp", "wide")
@@ -25,7 +25,7 @@ DEFAULTS = {
 
 def parse_args():
     parser = cli.ArgumentParser(description=__doc__)
-    flags.add(parser, DEFAULTS)
+    flags.add(parser, DEFAULTS, "uci-dir")
     group = parser.add_argument_group("UCI-DIR")
     group.add_argument("--dataset", choices=DATASETS, default="concrete", help="the table")
     group.add_argument("--model", choices=MODELS, default="mlp", help="hidden layers 20-30-10, or 256-256-64")
@@ -56,7 +56,7 @@ def main() -> None:
 
     from imbalanced_regression import Regressor, ScaledLinear
     from imbalanced_regression.tools import report
-    from imbalanced_regression.training import Arrays, Splits, run
+    from imbalanced_regression.training import Arrays, Splits
     from imbalanced_regression.training.randomness import seed_all
 
     drawn = f"split{args.split_seed}" if args.split_seed else ""
@@ -74,11 +74,9 @@ def main() -> None:
         encoder = Encoder(train.inputs.shape[1], args.model)
         head = ScaledLinear.of(encoder.feature_dim, train_labels)
         model = Regressor(encoder, head, flags.build_fds(args, partial(FDS, bins=table.bins), encoder.feature_dim))
-        flags.set_head(args, model, labels)
-        result = run(
-            model, Splits(**data, collate=collate), flags.objective(args, model, labels),
-            Arrays(lambda preds, values, _: evaluate(preds, values, train_labels, table)), plan, folder=folder, runtime=ranks,
-            select=flags.select(args), settings=flags.settings(args),
+        result = stages.train(
+            args, plan, model, Splits(**data, collate=collate), labels,
+            Arrays(lambda preds, values, _: evaluate(preds, values, train_labels, table)), folder=folder, runtime=ranks,
         )
         if ranks.is_main:
             report.write(

@@ -26,6 +26,7 @@ class PredictiveHead(nn.Linear):
     - `head(features)`: (B, D) -> outputs (B, P), in float32 also under autocast;
     - `head.point(outputs)`: (B, 1), the prediction;
     - `head.spread(outputs)`: (B, 1), the standard deviation of the predicted distribution;
+    - `head.distribution`: the kind by which that spread is judged, "gaussian" or "laplace";
     - `head.loss(outputs, targets, weights, epoch, epochs)`: a scalar; targets (B,) or (B, 1), weights the same, or (B, M)
       for a head that takes M, or None; `epoch` counts from 0 and of `epochs` there are as many as the run has.
 
@@ -42,6 +43,7 @@ class PredictiveHead(nn.Linear):
         ValueError: a size below 1, a scale not above 0, values that are not finite.
     """
 
+    distribution = "gaussian"
     center: Tensor
     scale: Tensor
 
@@ -120,6 +122,8 @@ class LaplaceHead(PredictiveHead):
 
     The convention and the arguments `center` and `scale` are those of `PredictiveHead`.
     """
+
+    distribution = "laplace"
 
     def __init__(self, feature_dim: int, center: float = 0.0, scale: float = 1.0):
         super().__init__(feature_dim, 2, center, scale)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..bins import as_labels
 
@@ -46,8 +46,8 @@ class BoxCox:
             raise ValueError(f"ceiling: expected a number above 0, found {self.ceiling}")
 
     @classmethod
-    def fit(cls, labels) -> BoxCox:
-        """The power of most likelihood in [-2, 2] for training labels (N,) or (N, 1).
+    def fit(cls, labels, counts=None) -> BoxCox:
+        """The power of most likelihood in [-2, 2] for training labels (N,) or (N, 1), each there `counts` (N,) times.
 
         Labels that are all above 0 need no shift. Others are shifted so that the least becomes the median gap of
         neighbouring distinct labels: 1 for whole labels, so that counts from 0 give y + 1. With a power below 0 the
@@ -57,15 +57,15 @@ class BoxCox:
         """
         from scipy.optimize import minimize_scalar
 
-        labels = as_labels(labels)
+        labels, counts = _counted(labels, counts)
         if np.ptp(labels) == 0:
             raise ValueError(f"BoxCox: labels: expected at least two different ones, found only {labels[0]:g}")
         shift = _shift(labels)
         logs = np.log(labels + shift)
-        logs -= logs.mean()  # in units of the geometric mean, powers of large labels do not overflow
+        logs -= _moments(logs, counts)[0]  # in units of the geometric mean, powers of large labels do not overflow
 
         def surprise(power: float) -> float:
-            return math.log(np.std(_power(logs, power)))  # the Jacobian is 1 in this unit
+            return math.log(_moments(_power(logs, power), counts)[1])  # the Jacobian is 1 in this unit
 
         power = float(minimize_scalar(surprise, bounds=_POWERS, method="bounded").x)
         return cls(power, shift, 2 * float(labels.max() + shift) if power < 0 else math.inf)
@@ -112,23 +112,107 @@ class LogTarget(BoxCox):
     power: float = 0.0
 
     @classmethod
-    def fit(cls, labels) -> LogTarget:
+    def fit(cls, labels, counts=None) -> LogTarget:
         """The shift of `BoxCox.fit`: 0 for training labels above 0, otherwise so that the least becomes a typical gap."""
-        return cls(shift=_shift(as_labels(labels)))
+        return cls(shift=_shift(_counted(labels, counts)[0]))
 
 
-def constant_baseline(train_labels, kind: str = "mean") -> float:
+class TargetUnit(nn.Module):
+    """The unit in which a model learns: a transform of the label, so placed that training labels keep mean and deviation.
+
+    Heads, learning rates and constants of losses that suit the labels therefore suit their transform. Predictions come back
+    to the label's unit by `inverse`. The numbers are part of the state, so a checkpoint needs no labels.
+
+    Args:
+        transform: labels -> t and back.
+        offset, factor: u = offset + factor t is what the model learns.
+        floor: y + shift is at least this on the way in, as under unknown pixels of depth 0.
+    """
+
+    def __init__(self, transform: BoxCox | None = None, offset: float = 0.0, factor: float = 1.0, floor: float = 0.0):
+        super().__init__()
+        self.transform = BoxCox(1.0) if transform is None else transform
+        self.offset, self.factor, self.floor = float(offset), float(factor), float(floor)
+
+    @classmethod
+    def fit(cls, kind: str, labels, counts=None) -> TargetUnit:
+        """The unit for training labels (N,) or (N, 1), each there `counts` (N,) times; `kind` is one of `TARGETS`.
+
+        A prediction is at most twice the largest shifted label, as a line that goes on would soon be beyond all labels.
+
+        Raises ValueError for another kind, and for labels that are not finite, or all equal.
+        """
+        if kind not in TARGETS:
+            raise ValueError(f"kind: expected one of {', '.join(TARGETS)}, found {kind!r}")
+        labels, counts = _counted(labels, counts)
+        if np.ptp(labels) == 0:
+            raise ValueError(f"labels: expected at least two different ones to transform, found only {labels[0]:g}")
+        fitted = TARGETS[kind].fit(labels, counts)
+        mean, deviation = _moments(labels, counts)
+        at, wide = _moments(fitted.forward(labels), counts)
+        factor = deviation / wide
+        transform = BoxCox(fitted.power, fitted.shift, 2 * float(labels.max() + fitted.shift))
+        return cls(transform, mean - factor * at, factor, float(labels.min() + fitted.shift) / 2)
+
+    def extra_repr(self) -> str:
+        return f"{self.transform}, offset={self.offset:g}, factor={self.factor:g}"
+
+    def get_extra_state(self) -> Tensor:
+        """A tensor, as checkpoints of models are read as tensors; of float64, whatever the model is cast to."""
+        one = self.transform
+        return torch.tensor([one.power, one.shift, one.ceiling, self.offset, self.factor, self.floor], dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        power, shift, ceiling, self.offset, self.factor, self.floor = state.tolist()
+        self.transform = BoxCox(power, shift, ceiling)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """Labels (...) -> what the model learns (...). Raises ValueError for NaN, on the CPU."""
+        return self.offset + self.factor * self.transform.forward(labels.clamp(min=self.floor - self.transform.shift))
+
+    def inverse(self, outputs: Tensor) -> Tensor:
+        """Outputs of the model (...) -> predictions (...) in the label's unit."""
+        return self.transform.inverse((outputs - self.offset) / self.factor)
+
+
+def constant_baseline(train_labels, kind: str = "mean", counts=None) -> float:
     """The best prediction without any input: the mean (least squares) or the median (least absolute error), in their unit.
 
-    Raises ValueError for another kind, and for labels that are not finite.
+    With `counts` (N,) each label is there so many times. Raises ValueError for another kind, and for labels that are not
+    finite.
     """
     if kind not in CONSTANTS:
         raise ValueError(f"kind: expected one of {', '.join(CONSTANTS)}, found {kind!r}")
-    return float(CONSTANTS[kind](as_labels(train_labels, "train_labels")))
+    labels, counts = _counted(train_labels, counts, "train_labels")
+    if counts is None:
+        return float(CONSTANTS[kind](labels))
+    if kind == "mean":
+        return _moments(labels, counts)[0]
+    order = np.argsort(labels)
+    reached = np.cumsum(counts[order])
+    middle = np.searchsorted(reached, [reached[-1] / 2, np.nextafter(reached[-1] / 2, np.inf)])
+    return float(labels[order][middle].mean())
 
 
 CONSTANTS: dict[str, Callable] = {"mean": np.mean, "median": np.median}
 TARGETS = {"log": LogTarget, "boxcox": BoxCox}
+
+
+def _counted(labels, counts, name: str = "labels") -> tuple[np.ndarray, np.ndarray | None]:
+    """Labels (N,) and their counts (N,) float64, without labels that are there 0 times."""
+    labels = as_labels(labels, name)
+    if counts is None:
+        return labels, None
+    counts = np.asarray(counts, dtype=np.float64).reshape(-1)
+    if counts.shape != labels.shape or not np.isfinite(counts).all() or (counts < 0).any() or not counts.any():
+        raise ValueError(f"counts: expected {len(labels)} finite counts of at least 0, not all 0, found shape {counts.shape}")
+    return labels[counts > 0], counts[counts > 0]
+
+
+def _moments(values: np.ndarray, counts: np.ndarray | None) -> tuple[float, float]:
+    """Mean and standard deviation."""
+    mean = np.average(values, weights=counts)
+    return float(mean), float(np.sqrt(np.average((values - mean) ** 2, weights=counts)))
 
 
 def _shift(labels: np.ndarray) -> float:

@@ -37,6 +37,8 @@ class UVOTE(PredictiveHead):
         ValueError: no feature_dim, heads below 1, a scale not above 0.
     """
 
+    distribution = "laplace"
+
     def __init__(self, heads: int = 2, feature_dim: int | None = None, center: float = 0.0, scale: float = 1.0):
         _check_heads(heads)
         if feature_dim is None:

@@ -27,7 +27,7 @@ class NIG(PredictiveHead):
 
     The convention and the arguments `center` and `scale` are those of `PredictiveHead`: x = center + scale * raw, and beta
     is scale^2 * Omega. The point is x. The spread is the root of `nig_variance` at weight 1; there alpha > 1.3, so it is
-    always finite.
+    always finite. It is judged as published, by the Gaussian of that spread.
 
     Args:
         feature_dim: D.

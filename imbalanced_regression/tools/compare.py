@@ -20,9 +20,13 @@ from . import tables
 
 logger = logging.getLogger(__name__)
 
-_METHOD_NAMES = {"reweight", "lds", "fds", "retrain_fc", "terms", "head", "pretrain", "resample", "keep"}  # shown as names
+# shown as names
+_METHOD_NAMES = {"reweight", "lds", "fds", "retrain_fc", "terms", "head", "pretrain", "resample", "keep", "sampler", "target",
+                 "constant"}
 # flags that say nothing at these values; runs from before there were such flags are the same method
-_NEUTRAL = {"terms": [], "head": "linear", "pretrain": "none", "resample": "none", "ascent": 0.0, "views": 1, "keep": "best"}
+_NEUTRAL = {"terms": [], "head": "linear", "pretrain": "none", "resample": "none", "ascent": 0.0, "views": 1, "keep": "best",
+            "then": "none", "then_epochs": None, "then_lr": None, "then_batch_size": None, "cosine": None, "sampler": "none",
+            "target": "none", "constant": "none"}
 _BASES = {"none": "", "sqrt_inv": "SQINV", "inverse": "INV", "dense": "DenseWeight"}
 
 # metric -> (heading, decimals), in the order of the table
@@ -30,6 +34,7 @@ METRICS = {
     "mse": ("MSE", 3), "rmse": ("RMSE", 3), "l1": ("MAE", 2), "gmean": ("GM", 2), "bias": ("bias", 2),
     "pearson": ("Pearson", 3), "spearman": ("Spearman", 3), "absrel": ("AbsRel", 3), "log10": ("log10", 3),
     "delta1": ("delta1", 3), "delta2": ("delta2", 3), "delta3": ("delta3", 3),
+    "nll": ("NLL", 3), "coverage": ("in 90 %", 3), "ause": ("AUSE", 3), "uce": ("UCE", 3),  # of heads with a spread
     **{name: (heading, 1 if name == "sera" else 3) for name, heading in SCORES.items()},  # one number over all, no groups
 }
 # the metrics of the paper's tables, by one that only that kind of benchmark has
@@ -75,7 +80,8 @@ def find_runs(paths: list[Path]) -> list[Run]:
             raise ValueError(f"RUN: there is no folder {path}")
         found = [path] if (path / "metrics.json").is_file() else sorted(file.parent for file in path.rglob("metrics.json"))
         for file in sorted(path.rglob("args.json")):
-            if not (file.parent / "metrics.json").is_file():
+            first_of_two = (file.parent.parent / "args.json").is_file()  # stages of a run, whose result is the second's
+            if not (file.parent / "metrics.json").is_file() and not first_of_two:
                 logger.warning("left out: %s has no metrics.json yet; --resume finishes it", file.parent)
         if not found:
             raise ValueError(f"RUN: no finished run in {path}: expected a folder with metrics.json")
@@ -143,7 +149,8 @@ def _method_flags(flags: dict) -> dict:
     return kept
 
 
-_TITLED = {*choices.TERMS, *choices.HEADS, *choices.PRETRAINS, *choices.RESAMPLES} - {"none", "linear"}
+_TITLED = {*choices.TERMS, *choices.HEADS, *choices.PRETRAINS, *choices.RESAMPLES, *choices.SAMPLERS, *choices.TARGETS,
+           *choices.CONSTANTS} - {"none", "linear"}
 
 
 def _name(methods: list[Method]) -> None:

@@ -15,6 +15,7 @@ from ..bins import Bins
 from ..files import write as write_whole
 from ..methods.lds import effective_density
 from ..metrics import ALL_GROUPS, SCORES, ZERO_SHOTS
+from ..uncertainty import spread_metrics
 from . import tables
 from .drawing import BAR, LINE, SHADES, new_figure, png, shade_shots
 
@@ -23,7 +24,7 @@ logger = logging.getLogger(__name__)
 _COLUMNS = {
     "mse": "MSE", "rmse": "RMSE", "l1": "L1 (MAE)", "gmean": "G-Mean", "absrel": "AbsRel", "log10": "log10",
     "delta1": "delta1", "delta2": "delta2", "delta3": "delta3", "bias": "bias", "pearson": "Pearson",
-    "spearman": "Spearman", "count": "count",
+    "spearman": "Spearman", "nll": "NLL", "coverage": "in 90 %", "ause": "AUSE", "uce": "UCE", "count": "count",
 }
 
 Example = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -47,7 +48,8 @@ def write(
     """Log the test table, and write the files of a run into `folder` (None: only the table).
 
     Args:
-        result: what `engine.run` returned.
+        result: what `engine.run` returned. Where it holds predicted spreads, their metrics (`spread_metrics`) are added to its
+            groups.
         train_labels: (M,) labels trained on. bins, shots: K bins and their shots (K,).
         label: what the label is and its unit, for the axes.
         window: kernel, ks and sigma of the smoothed density drawn over the histogram.
@@ -57,6 +59,8 @@ def write(
         predictions: a file that the text of predictions.csv is written to as well, whether there is a `folder` or not.
         examples: for dense labels, image (H, W, 3) in 0..1, true and predicted labels (H, W) of some test images.
     """
+    if train_labels is not None:
+        add_spread_metrics(result, train_labels, bins, shots)
     for line in table(result["test"]).splitlines():
         logger.info("test  %s", line)
     if table_csv is None and (folder is not None or predictions):
@@ -76,6 +80,28 @@ def write(
     density = effective_density(counts, **window)
     write_whole(folder / "report.png", figure(result["test"], counts, density, bins, label, title, examples))
     logger.info("written: %s", ", ".join(str(folder / name) for name in ("metrics.json", "predictions.csv", "report.png")))
+
+
+def add_spread_metrics(result: dict, train_labels, bins: Bins, shots) -> None:
+    """Add to a result's groups how well predicted spreads tell the errors, where the head predicts any.
+
+    NLL, coverage of the 90 % interval, AUSE and UCE, by the distribution that the head says it predicts. Spreads that have
+    none (not above 0, not finite) cost the run nothing but these numbers.
+    """
+    for split in ("val", "test"):
+        arrays = result["predictions"][split]
+        if not isinstance(arrays, tuple) or len(arrays) < 4:
+            continue
+        preds, labels, _, spreads = (np.ravel(array) for array in arrays)
+        told = result.get("distribution") or "gaussian"
+        try:
+            found = spread_metrics(preds, labels, spreads, train_labels, bins, shots=shots, distribution=told)
+        except ValueError as error:
+            logger.warning("no metrics of the %s spreads: %s", split, error)
+            continue
+        for group, metrics in found.items():
+            count = result[split][group].pop("count")
+            result[split][group].update(metrics, count=count)
 
 
 def table(metrics: dict) -> str:

@@ -28,6 +28,7 @@ LAST, BEST = "ckpt.pth.tar", "ckpt.best.pth.tar"
 Renames = Sequence[tuple[str, str]]
 
 _WRAPPERS = ("module.", "_orig_mod.")
+_OF_HEAD = ("head.", "neck.", "target.")  # what begins anew on a pre-trained encoder
 
 
 def save(folder: Path, state: dict, is_best: bool) -> None:
@@ -89,6 +90,8 @@ def published_names(state: dict[str, Tensor], renames: Renames) -> dict[str, Ten
 
 
 def _rename(name: str, renames: Renames) -> str:
+    if name.startswith("target."):  # of no published file, whose names may begin with anything
+        return name
     for old, new in renames:
         if name.startswith(old):
             return new + name.removeprefix(old)
@@ -99,7 +102,7 @@ def _rename(name: str, renames: Renames) -> str:
 
 
 def load_model(model: Regressor, content: dict, *, renames: Renames = (), path="", flag: str = "--resume", encoder_only=False):
-    """Fill a model from a checkpoint's content; with `encoder_only` everything but the head and the neck.
+    """Fill a model from a checkpoint's content; with `encoder_only` everything but the neck, the head and its unit.
 
     An encoder whose tensors mean something only beside its data (rows by word) has `fit(content, state, source)`, which
     makes the file's state its own, and `kept_with()`, which a checkpoint of it keeps besides.
@@ -116,8 +119,8 @@ def load_model(model: Regressor, content: dict, *, renames: Renames = (), path="
         state = fit(content, state, f"{flag}: {path}")
     own = model.state_dict()
     if encoder_only:
-        state = {name: value for name, value in state.items() if not name.startswith(("head.", "neck."))}
-        own = {name: value for name, value in own.items() if not name.startswith(("head.", "neck."))}
+        state = {name: value for name, value in state.items() if not name.startswith(_OF_HEAD)}
+        own = {name: value for name, value in own.items() if not name.startswith(_OF_HEAD)}
     if model.fds is None:
         state = {name: value for name, value in state.items() if not name.startswith("fds.")}
     elif not any(name.startswith("fds.") for name in state):

@@ -62,26 +62,29 @@ def run(
         settings: what is kept of the run in its checkpoint and args.json; the plan's own numbers when None.
 
     Returns:
-        {"best_epoch", "val", "test": metrics, "predictions": {"val" | "test": what `measure` kept}}.
+        {"best_epoch", "val", "test": metrics, "predictions": {"val" | "test": what `measure` kept}, "distribution": that of
+        the head's spread, or None}.
 
     Raises:
         ValueError: a checkpoint that does not fit, a loss that is NaN or above 1e6, or another process in the folder.
         Interrupted: SIGTERM or SIGINT, once the step at hand is saved; `resume` goes on from there.
     """
     runtime, folder = runtime or Runtime(), Path(folder)
+    settings = plan.settings() if settings is None else settings
+    if model.constant is not None:
+        return measure_constant(model, splits, measure, plan, folder, runtime, settings)
     if not plan.evaluate:
         check_batches(model, splits, objective, plan, runtime)
     chosen_on = "test" if splits.val is splits.test else "val"
     training = begin(
-        model, objective, plan, runtime, folder, renames=renames, settings=plan.settings() if settings is None else settings,
+        model, objective, plan, runtime, folder, renames=renames, settings=settings,
         chosen_by=(f"{chosen_on} {select}", len(splits.val)),  # type: ignore[arg-type]
     )
     feed = Feed(splits, plan, runtime)
 
     def measured() -> dict:
-        found = {name: measure(training.wrapped, getattr(feed, name), runtime, name) for name in ("val", "test")}
-        metrics, kept = ({name: both[i] for name, both in found.items()} for i in range(2))
-        return {"best_epoch": training.best_epoch, **metrics, "predictions": kept}
+        told = getattr(model.head, "distribution", None)
+        return {"best_epoch": training.best_epoch, **_measured(training.wrapped, feed, measure), "distribution": told}
 
     if plan.evaluate:
         return measured()
@@ -113,6 +116,22 @@ def run(
 
         training.load_tested(folder, plan)
         return measured()
+
+
+def measure_constant(
+    model: Regressor, splits: Splits, measure: Measure, plan: Plan, folder: Path, runtime: Runtime, settings: dict[str, Any]
+) -> dict:
+    """What `run` returns of a model that predicts its `constant`: nothing is trained, and the folder holds no checkpoint."""
+    with locked_folder(folder, settings, runtime, overwrite=plan.overwrite and plan.resume is None):
+        logger.info("nothing is trained: %g is predicted for every sample", model.constant)
+        return {"best_epoch": None, **_measured(model, Feed(splits, plan, runtime), measure), "distribution": None}
+
+
+def _measured(wrapped: nn.Module, feed: Feed, measure: Measure) -> dict:
+    """Metrics of both splits that are measured, and what `measure` kept of their predictions."""
+    found = {name: measure(wrapped, getattr(feed, name), feed.runtime, name) for name in ("val", "test")}
+    metrics, kept = ({name: both[i] for name, both in found.items()} for i in range(2))
+    return {**metrics, "predictions": kept}
 
 
 def train_one_epoch(training: Training, feed: Feed, epoch: int, plan: Plan, stop: Listener | None = None) -> float:

@@ -59,10 +59,13 @@ def predict(model: nn.Module, loader: DataLoader, runtime: Runtime, *, title: st
     spread = getattr(inner.head, "spread", None)
     parts: list[list[np.ndarray]] = [[] for _ in range(3 if spread is None else 4)]
     for inputs, targets, weights in progress(loader, len(loader), title, runtime):
-        with runtime.autocast():
-            outputs, _ = forward(runtime.move(inputs))
-        outputs = outputs.float()
-        found = [inner.point(outputs), targets, weights, *([] if spread is None else [spread(outputs)])]
+        if inner.constant is None:
+            with runtime.autocast():
+                outputs, _ = forward(runtime.move(inputs))
+            outputs = outputs.float()
+            found = [inner.point(outputs), targets, weights, *([] if spread is None else [spread(outputs)])]
+        else:
+            found = [torch.full_like(targets, inner.constant), targets, weights]
         for part, values in zip(parts, found):
             part.append(values.float().cpu().numpy())
     shard = loader.batch_sampler
@@ -94,9 +97,12 @@ class Pixels:
         forward, inner = for_inference(model), unwrap(model)
         total, rows = self.new_metrics(), []
         for inputs, targets, weights in progress(loader, len(loader), title, runtime):
-            with runtime.autocast():
-                outputs, _ = forward(runtime.move(inputs))
-            preds = inner.point(outputs.float())
+            if inner.constant is None:
+                with runtime.autocast():
+                    outputs, _ = forward(runtime.move(inputs))
+                preds = inner.point(outputs.float())
+            else:
+                preds = torch.full_like(targets, inner.constant)
             if preds.shape != targets.shape:
                 preds = nn.functional.interpolate(preds, targets.shape[-2:], mode="bilinear", align_corners=True)
             for image in zip(preds.cpu(), targets, weights):

@@ -74,6 +74,9 @@ class Batches(Sampler[list[int]]):
     With `order` (N,) passes are read in that order instead. Every rank has equally many batches, as layers that
     exchange statistics need. With `views` above 1 a batch holds the indices i, then i + N, i + 2 N ...: further views of the
     same N samples.
+
+    With `probabilities` (N,), of any sum, a pass is N draws with replacement by (seed, pass). A sample's second draw in a pass
+    is index i + views N, its third i + 2 views N: other views of it, as augmentation draws by the index.
     """
 
     def __init__(
@@ -87,12 +90,14 @@ class Batches(Sampler[list[int]]):
         world: int = 1,
         order: np.ndarray | None = None,
         views: int = 1,
+        probabilities: np.ndarray | None = None,
     ):
         super().__init__()
         if batch_size < 1:
             raise ValueError(f"--batch_size: expected at least 1, found {batch_size}")
         self.count, self.batch_size, self.seed, self.rank, self.world = count, batch_size, seed, rank, world
         self.order, self.views = order, views
+        self.reached = None if probabilities is None else _cumulated(probabilities, count)
         self.per_pass = -(-count // batch_size)
         self.steps = self.per_pass if steps is None else steps
         self.epoch = 0
@@ -107,8 +112,18 @@ class Batches(Sampler[list[int]]):
             number, at = divmod(step, self.per_pass)
             if number != current:
                 current = number
-                order = np.random.default_rng([self.seed, number]).permutation(self.count) if self.order is None else self.order
+                order = self._pass(number)
             yield order[at * self.batch_size : (at + 1) * self.batch_size]
+
+    def _pass(self, number: int) -> np.ndarray:
+        """The indices (N,) of a pass over the data, in their order."""
+        if self.order is not None:
+            return self.order
+        draw = np.random.default_rng([self.seed, number])
+        if self.reached is None:
+            return draw.permutation(self.count)
+        drawn = np.searchsorted(self.reached, draw.random(self.count), side="right")
+        return drawn + _repetition(drawn) * self.views * self.count
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.global_batches():
@@ -123,6 +138,27 @@ class Batches(Sampler[list[int]]):
         With it the average of the ranks' gradients is the gradient of the mean over the global batch.
         """
         return [len(b[self.rank :: self.world]) * self.world / len(b) for b in self.global_batches()]
+
+
+def _cumulated(probabilities: np.ndarray, count: int) -> np.ndarray:
+    """(N,) probabilities of any sum, added up to 1."""
+    values = np.asarray(probabilities, dtype=np.float64)
+    if values.shape != (count,) or not np.isfinite(values).all() or (values < 0).any() or not values.any():
+        raise ValueError(f"probabilities: expected {count} finite numbers of at least 0, not all 0, found shape {values.shape}")
+    reached = np.cumsum(values)
+    reached /= reached[-1]
+    reached[np.flatnonzero(values)[-1] :] = 1.0  # no draw below 1 ends behind the last sample that can be drawn
+    return reached
+
+
+def _repetition(drawn: np.ndarray) -> np.ndarray:
+    """(N,) how often each number has stood before in (N,)."""
+    order = np.argsort(drawn, kind="stable")
+    ordered, place = drawn[order], np.arange(len(drawn))
+    first = np.r_[True, ordered[1:] != ordered[:-1]]
+    repetition = np.empty(len(drawn), dtype=np.int64)
+    repetition[order] = place - np.maximum.accumulate(np.where(first, place, 0))
+    return repetition
 
 
 class Shard(Sampler[list[int]]):
@@ -149,6 +185,7 @@ class Splits:
     Each data set gives `(inputs, target, weight)` per index; `collate` makes a batch of them (torch's default when None).
     `stats` is what FDS collects its second-pass statistics from (the training set when None). `length` says how long a
     sample of a data set is, where batches of like length save padding; it never changes a result, only the time.
+    `probabilities` (N,), of any sum, draw the training samples with replacement; None reads each once in a pass.
     """
 
     train: Dataset
@@ -157,6 +194,7 @@ class Splits:
     stats: Dataset | None = None
     collate: Callable | None = None
     length: Callable[[Dataset, int], int] | None = None
+    probabilities: np.ndarray | None = None
 
     def longest_first(self, dataset: Dataset) -> np.ndarray:
         """The order in which to read a data set where order changes no result: the longest samples first."""
@@ -224,10 +262,11 @@ class Feed:
 
         self.val, self.test = whole(splits.val), whole(splits.test)
         data = splits.train
-        if plan.views > 1 and not getattr(data, "draws_views", False):
+        if (plan.views > 1 or splits.probabilities is not None) and not getattr(data, "draws_views", False):
             data = _Views(data)
         count, size = len(splits.train), plan.batch_size  # type: ignore[arg-type]
-        self.batches = Batches(count, size, seed=plan.seed, steps=plan.steps, views=plan.views, **shard)
+        drawn: dict[str, Any] = {"views": plan.views, "probabilities": splits.probabilities}
+        self.batches = Batches(count, size, seed=plan.seed, steps=plan.steps, **drawn, **shard)
         self.train = load(data, self.batches)
         stats = splits.train if splits.stats is None else splits.stats
         order = splits.longest_first(stats) if splits.length else None

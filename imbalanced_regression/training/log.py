@@ -31,9 +31,11 @@ def start_log(runtime: Runtime) -> None:
 
 def log_to(folder: Path) -> None:
     """From now on, and for what was said since `start_log`, also log to training.log in `folder`."""
-    file = _LogFile(folder / "training.log", encoding="utf-8")
+    root, path = logging.getLogger(), folder / "training.log"
+    if any(handler.baseFilename == str(path.absolute()) for handler in root.handlers if isinstance(handler, _LogFile)):
+        return
+    file = _LogFile(path, encoding="utf-8")
     file.setFormatter(_FORMAT)
-    root = logging.getLogger()
     for handler in list(root.handlers):
         if isinstance(handler, MemoryHandler):
             handler.setTarget(file)
@@ -41,6 +43,14 @@ def log_to(folder: Path) -> None:
             root.removeHandler(handler)
             handler.close()
     root.addHandler(file)
+
+
+def end_log(folder: Path) -> None:
+    """No longer log to training.log in `folder`."""
+    root, name = logging.getLogger(), str((folder / "training.log").absolute())
+    for handler in [handler for handler in root.handlers if isinstance(handler, _LogFile) and handler.baseFilename == name]:
+        root.removeHandler(handler)
+        handler.close()
 
 
 class _LogFile(logging.FileHandler):

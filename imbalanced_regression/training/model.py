@@ -25,13 +25,23 @@ class Regressor(nn.Module):
             `point(outputs)` takes the predictions.
         fds: calibrates the features on their way to the head; None trains without.
         neck: what lies between the encoder and FDS and is re-trained together with the head; None for nothing.
+        target: the unit in which the head learns, a module with `forward(labels)` and `inverse(outputs)` such as `TargetUnit`;
+            None where it is the label's own. An `Objective` is told by `to_unit`.
+
+    Attributes:
+        constant: where it is a number, `run` trains nothing and predicts it for every sample.
 
     Source: the paper, section 3.2, figure of FDS.
     """
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, fds: FDS | None = None, neck: nn.Module | None = None):
+    constant: float | None = None
+
+    def __init__(
+        self, encoder: nn.Module, head: nn.Module, fds: FDS | None = None, neck: nn.Module | None = None,
+        target: nn.Module | None = None,
+    ):
         super().__init__()
-        self.encoder, self.neck, self.head, self.fds = encoder, neck, head, fds
+        self.encoder, self.neck, self.head, self.fds, self.target = encoder, neck, head, fds, target
         self.frozen = False
 
     def forward(self, inputs, targets: Tensor | None = None, epoch: int | None = None) -> tuple[Tensor, Tensor]:
@@ -50,9 +60,10 @@ class Regressor(nn.Module):
         return self.head(smoothed), smoothed if self.fds is not None and self.fds.observes_smoothed else features
 
     def point(self, outputs: Tensor) -> Tensor:
-        """The predictions in the head's outputs: those of its `point`, or the outputs themselves."""
+        """The predictions in the head's outputs: those of its `point`, or the outputs themselves; in the label's unit."""
         point = getattr(self.head, "point", None)
-        return outputs if point is None else point(outputs)
+        preds = outputs if point is None else point(outputs)
+        return preds if self.target is None else self.target.inverse(preds)  # type: ignore[operator]
 
     def freeze_encoder(self) -> None:
         """For regressor re-training (RRT): the encoder no longer learns, and its normalisation statistics stay as they are.

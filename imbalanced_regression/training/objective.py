@@ -48,6 +48,8 @@ class Objective(nn.Module):
         terms: (strength, term) each, term: (features (B, D), targets (B, M), predictions (B, M), weights (B, ...)) -> scalar.
             A term's `finish_epoch(epoch)`, where it has one, is called at the end of each epoch.
         unit: the criterion gets outputs and targets divided by it, for losses published in another unit than the label's.
+        to_unit: targets -> the unit in which the outputs are, for a model that learns a transform of the label; terms and
+            predictions stay in the label's.
         pixels: of dense maps, terms and losses over the whole batch get so many known pixels (weight above 0), drawn by
             (seed, epoch, step) from the batch of all processes.
 
@@ -61,6 +63,7 @@ class Objective(nn.Module):
         terms: Iterable[tuple[float, Term]] = (),
         *,
         unit: float = 1.0,
+        to_unit: Callable[[Tensor], Tensor] | None = None,
         pixels: int = PIXELS,
     ):
         super().__init__()
@@ -73,7 +76,7 @@ class Objective(nn.Module):
         for number, (_, term) in enumerate(self.terms):
             if isinstance(term, nn.Module):
                 self.add_module(f"term{number}", term)
-        self.unit, self.pixels = unit, pixels
+        self.unit, self.pixels, self.to_unit = unit, pixels, to_unit
         self.two_views = any(getattr(part, "two_views", False) for part in self._parts())
         self.whole_batch = bool(getattr(criterion, "whole_batch", False))
         self._annealed = criterion is not None and _takes(criterion, "epoch", "epochs")
@@ -137,6 +140,8 @@ class Objective(nn.Module):
 
     def _criterion(self, outputs: Tensor, targets: Tensor, weights: Tensor, moment: Moment) -> Tensor:
         assert self.criterion is not None
+        if self.to_unit is not None:
+            targets = self.to_unit(targets)
         if self.unit != 1:
             outputs, targets = outputs / self.unit, targets / self.unit
         more = {"epoch": moment.epoch, "epochs": moment.epochs} if self._annealed else {}

@@ -30,6 +30,7 @@ class Plan:
         steps: training steps of an epoch; None makes it one pass over the data.
         start_epoch: the number of the first epoch, for the rate and for FDS.
         lr: the learning rate, which falls to a tenth at each of the epochs in `schedule`.
+        cosine: instead it falls along a cosine to this share of itself, which it would reach after the last epoch.
         optimizer: "adam" or "sgd" (with `momentum`), both with `weight_decay`.
         batch_size: samples of a step, over all processes.
         views: how many views of each sample a batch holds; index i + N is another view of sample i of N.
@@ -56,6 +57,7 @@ class Plan:
     start_epoch: int = 0
     lr: float = 1e-3
     schedule: tuple[int, ...] = ()
+    cosine: float | None = None
     optimizer: str = "adam"
     weight_decay: float = 0.0
     momentum: float = 0.9
@@ -87,6 +89,8 @@ class Plan:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name}: expected a number above 0, found {value}")
+        if self.cosine is not None and not 0 <= self.cosine <= 1:
+            raise ValueError(f"cosine: expected a share of the rate, from 0 to 1, found {self.cosine}")
         if self.seed >= 2**63:
             raise ValueError(f"seed: expected a number below 2^63, found {self.seed}")
         for name, choices in (("optimizer", OPTIMIZERS), ("fds_stats", FDS_STATS), ("keep", ("best", "last"))):
@@ -102,6 +106,8 @@ class Plan:
     def rate(self, epoch: int, base: float | None = None) -> float:
         """The learning rate of an epoch; `base` is the rate of a group of parameters that has one of its own."""
         base = self.lr if base is None else base
+        if self.cosine is not None:
+            return base * (self.cosine + (1 - self.cosine) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2)
         return base * 0.1 ** sum(epoch >= milestone for milestone in self.schedule)
 
     def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
@@ -128,6 +134,7 @@ def plain(settings: dict[str, Any]) -> dict[str, Any]:
 HOUSEKEEPING = frozenset({
     "resume", "overwrite", "evaluate", "eval_model", "predictions", "store_root", "store_name", "suffix", "data_dir",
     "workers", "print_freq", "device", "cuda", "gpu", "steps",  # --val_interval sets the steps, and that flag is compared
+    "preset", "preset_says",  # what they set is compared
 })
 # a resumed run may be longer than it was meant to be, and has read --pretrained when it began
 FREE_ON_RESUME = HOUSEKEEPING | {"epochs", "epoch", "max_vals", "patience", "pretrained", "gpu"}
