@@ -83,13 +83,8 @@ def run(
     )
     feed = Feed(splits, plan, runtime)
 
-    def measured() -> dict:
-        told = getattr(model.head, "distribution", None)
-        found = _measured(training.wrapped, feed, measure)
-        return {"best_epoch": training.best_epoch, **found, "distribution": told, "cost": cost_of(training)}
-
     if plan.evaluate:
-        return measured()
+        return _outcome(training, feed, measure)
 
     with locked_folder(folder, training.settings, runtime, overwrite=plan.overwrite and plan.resume is None):
         copy_best_checkpoint(training, folder)
@@ -116,7 +111,14 @@ def run(
                     raise Interrupted(number, f"epoch {epoch + 1} is saved, --resume goes on from there")
 
         training.load_tested(folder, plan)
-        return measured()
+        return _outcome(training, feed, measure)
+
+
+def _outcome(training: Training, feed: Feed, measure: Measure) -> dict:
+    """What `run` returns."""
+    told = getattr(training.model.head, "distribution", None)
+    found = _measured(training.wrapped, feed, measure)
+    return {"best_epoch": training.best_epoch, **found, "distribution": told, "cost": cost_of(training)}
 
 
 def measure_constant(
