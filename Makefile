@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 
-.PHONY: test demo docs lint clean
+.PHONY: test demo results docs lint clean
 
 test: $(VENV)/.installed lint
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal --untouched
@@ -14,6 +14,10 @@ lint: $(VENV)/.installed
 # drawn faces, trained on without and with re-weighting, LDS and LDS + FDS; the table is printed, the figures lie in demo/
 demo: $(VENV)/.installed
 	cd agedb-dir && ../$(VENV)/bin/python demo.py
+
+# results/README.md and its pictures, from the csv files in results/
+results: $(VENV)/.installed
+	$(VENV)/bin/python -m imbalanced_regression results
 
 # the API as HTML, from the docstrings; a warning is an error
 docs: $(VENV)/.installed

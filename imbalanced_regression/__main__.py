@@ -4,6 +4,8 @@
     python -m imbalanced_regression compare RUN RUN ...                # the paper's table, and the gain per bin
     python -m imbalanced_regression features RUN                       # how alike the features of two bins are
     python -m imbalanced_regression sweep FOLDER --seeds 0-4           # methods x seeds of a benchmark, and the table
+    python -m imbalanced_regression verify TABLE.csv RUN               # does a table hold, by fresh runs?
+    python -m imbalanced_regression results                            # the page of results/, from its csv files
     python -m imbalanced_regression protocols FILE --shape gap         # labels -> a split with gaps, peaks or one side
 
 Each prints text, and the first three draw a PNG (--out). Every command has its own --help with examples.
@@ -37,6 +39,7 @@ _COMPARE = f"""The paper's table from finished runs: methods x all, many, medium
     {PROGRAM} compare checkpoint/agedb_* --format markdown
     {PROGRAM} compare runs/seed0 runs/seed1 runs/seed2 --metrics l1 gmean --format csv > table.csv
     {PROGRAM} compare checkpoint --baseline vanilla --intervals   # which differences are more than luck
+    {PROGRAM} compare sweep --commons results/uci-dir.csv         # a line for each run that `sweep` has made
 
 Runs whose flags are equal but for the seed and the names of files are one method: mean +- standard deviation (n - 1).
 The picture shows, bin by bin, how much lower each method's MAE is than the vanilla one's (or the first's).
@@ -66,6 +69,25 @@ train.py, which runs in its folder. The state of a run lies in its own folder un
 ones resumed, failed ones listed and tried again; the same command goes on after any kill.
 """
 
+
+_VERIFY = f"""Whether the numbers of a table hold: beside fresh runs, or another table. Exit code 1 where they do not.
+
+    {PROGRAM} verify results/uci-dir.csv sweep                     # runs that `sweep` has made
+    {PROGRAM} verify table.csv checkpoint --tolerance 0.05         # table.csv: from compare --format csv
+    {PROGRAM} verify results/uci-dir.csv other.csv --partial --metrics l1
+
+Seeds that both have are compared; where they share none, the means over all seeds are. Runs on the same kind of machine are
+equal to the last bit, others agree to a few per cent.
+"""
+
+_RESULTS = f"""The page of results: DIR/README.md and its pictures, from the csv files of DIR that `compare --commons` fills.
+
+    {PROGRAM} results
+    {PROGRAM} results DIR --benchmarks .
+
+What people conclude from <benchmark>.csv stands in <benchmark>.md, below its tables, or above them what stands there before a
+line <!-- tables -->. A csv that is named as a benchmark's folder has the published numbers of its methods.toml beside ours.
+"""
 
 _PROTOCOLS = f"""Splits whose training labels have gaps, peaks or one side, from any label list; the test set stays balanced.
 
@@ -98,6 +120,7 @@ def parse_args() -> Namespace:
     compare.add_argument("--baseline", metavar="NAME", help="a method of the table: differences to it, with corrected p")
     compare.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over seeds and test samples")
     compare.add_argument("--metrics", nargs="+", metavar="NAME", help="e.g. l1 gmean; default: those of the paper")
+    compare.add_argument("--commons", type=Path, metavar="CSV", help="add the runs to this csv instead, a line for each")
     compare.add_argument("--split", choices=("test", "val"), default="test", help="which metrics of the runs")
     compare.add_argument("--out", type=Path, default=Path("gain.png"), metavar="PNG", help="where the picture goes")
 
@@ -115,6 +138,8 @@ def parse_args() -> Namespace:
     sweep.add_argument("--datasets", nargs="+", metavar="NAME", help="some of the folder's data sets; default: all of them")
     sweep.add_argument("--out", type=Path, default=Path("sweep"), metavar="DIR", help="where the runs lie")
     sweep.add_argument("--jobs", type=int, default=1, help="runs at a time, each with its share of the cores")
+    sweep.add_argument("--fork", choices=("auto", "always", "never"), default="auto",
+                       help="import torch once, and make each run a fork; auto: where 8 runs or more wait")
     sweep.add_argument("--gpus", default="", metavar="N,N", help="GPUs by number: one run at a time on each")
     sweep.add_argument("--status", action="store_true", help="only say what is done, and show the table so far")
     sweep.add_argument("--print", action="store_true", help="only print the commands of what is not done, one a line")
@@ -128,6 +153,18 @@ def parse_args() -> Namespace:
     sweep.add_argument("--baseline", metavar="ROW", help="differences to this row, with corrected p; default: vanilla")
     sweep.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over seeds and test samples")
     sweep.add_argument("--mixed", action="store_true", help="show runs of different versions of this software in one table")
+
+    verify = commands.add_parser("verify", description=_VERIFY, help="does a table hold, by fresh runs?")
+    verify.add_argument("table", type=Path, metavar="TABLE", help="a csv of results/, or of compare --format csv")
+    verify.add_argument("fresh", type=Path, nargs="+", metavar="FRESH", help="folders of runs, or one other csv")
+    verify.add_argument("--tolerance", type=float, default=0.01, help="a share of each number of the table")
+    verify.add_argument("--absolute", type=float, default=0.0, help="added to that share, in the metric's unit")
+    verify.add_argument("--metrics", nargs="+", metavar="NAME", help="only these, e.g. l1 gmean")
+    verify.add_argument("--partial", action="store_true", help="numbers that FRESH lacks do not count against the table")
+
+    results = commands.add_parser("results", description=_RESULTS, help="csv files of results -> their page and pictures")
+    results.add_argument("folder", type=Path, nargs="?", default=Path("results"), metavar="DIR", help="where the csv files lie")
+    results.add_argument("--benchmarks", type=Path, default=Path(), metavar="DIR", help="where the benchmarks' folders lie")
 
     words, shared = sys.argv[1:], []
     protocols = commands.add_parser("protocols", description=_PROTOCOLS, help="labels -> a split with gaps, peaks or one side")
@@ -150,7 +187,7 @@ def parse_args() -> Namespace:
         words, shared = words[: words.index("--")], words[words.index("--") + 1 :]
     args = parser.parse_args(words)
     args.shared = shared
-    if args.command in ("sweep", "protocols"):
+    if args.command in ("sweep", "protocols", "verify", "results"):
         return args
     if args.out.suffix.lower() != ".png":
         raise ValueError(f"--out: expected a name that ends in .png, found {args.out}")
@@ -185,8 +222,12 @@ def run_inspect(args: Namespace) -> None:
 
 
 def run_compare(args: Namespace) -> None:
-    from .tools import compare, evidence
+    from .tools import commons, compare, evidence
 
+    if args.commons is not None:
+        added, total = commons.add(args.commons, args.runs)
+        _say(f"{args.commons}: {added} runs added or renewed, {total} lines")
+        return
     runs = compare.find_runs(args.runs)
     methods = compare.group(runs, args.split)
     _say(f"{len(runs)} runs of {len(methods)} methods, {args.split} split")
@@ -228,7 +269,7 @@ def run_sweep(args: Namespace) -> None:
     if not args.status:
         with sweep.claimed(args.out):
             if args.launcher == "local":
-                sweep.run_all(jobs, at_once=at_once, gpus=gpus, say=_Progress(jobs, at_once))
+                sweep.run_all(jobs, at_once=at_once, gpus=gpus, say=_Progress(jobs, at_once), fork=args.fork)
             else:
                 launchers.submit(jobs, args.out, at_once=args.jobs, slurm_partition=args.partition, timeout_min=args.minutes,
                                  cpus_per_task=args.cpus, gpus_per_node=args.gpus_per_run)
@@ -317,8 +358,29 @@ def run_protocols(args: Namespace) -> None:
     _say(f"split: {args.out}")
 
 
+def run_verify(args: Namespace) -> None:
+    from .tools import verify
+
+    check_least(args, tolerance=0, absolute=0)
+    if not args.table.is_file():
+        raise ValueError(f"TABLE: there is no file {args.table}")
+    given = {"share": args.tolerance, "absolute": args.absolute}
+    checked, missing = verify.check(verify.read([args.table]), verify.read(args.fresh), metrics=args.metrics, **given)
+    print(verify.report(checked, missing, **given))
+    if not all(one.holds for one in checked) or (missing and not args.partial):
+        sys.exit(1)
+
+
+def run_results(args: Namespace) -> None:
+    from .tools import results
+
+    for path in results.write(args.folder, args.benchmarks):
+        _say(f"written: {path}")
+
+
 COMMANDS = {
-    "inspect": run_inspect, "compare": run_compare, "features": run_features, "sweep": run_sweep, "protocols": run_protocols,
+    "inspect": run_inspect, "compare": run_compare, "features": run_features, "sweep": run_sweep, "verify": run_verify,
+    "results": run_results, "protocols": run_protocols,
 }
 
 

@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
+from made_runs import make_run
 from scipy import stats
 
 from imbalanced_regression.metrics import GROUPS
 from imbalanced_regression.tools import compare, evidence, tables
 from imbalanced_regression.tools.significance import holm
-
-
-def make_run(folder: Path, seed: int, error: float, reweight: str = "none", labels=None) -> Path:
-    """A run's files: every prediction is off by `error`, in the direction of its index."""
-    labels = np.arange(12.0) if labels is None else labels
-    sign = np.where(np.arange(len(labels)) % 2, 1, -1)
-    preds = labels + sign * error
-    shots = np.array(["many", "medium", "few"])[np.arange(len(labels)) % 3]
-    groups = {}
-    for group in GROUPS:
-        chosen = np.ones(len(labels), bool) if group == "overall" else shots == group
-        off = (preds - labels)[chosen]
-        groups[group] = {"mse": float((off**2).mean()), "l1": float(np.abs(off).mean()), "gmean": float(np.abs(off).mean()),
-                         "count": int(chosen.sum())}
-    folder.mkdir(parents=True)
-    (folder / "args.json").write_text(json.dumps({"seed": seed, "reweight": reweight, "lds": False, "fds": False}))
-    (folder / "metrics.json").write_text(json.dumps({"best_epoch": 1, "val": groups, "test": groups}))
-    lines = [f"{label},{pred},0,{shot}" for label, pred, shot in zip(labels, preds, shots)]
-    (folder / "predictions.csv").write_text("\n".join(["label,prediction,bin,shot", *lines]) + "\n")
-    return folder
 
 
 @pytest.fixture

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from imbalanced_regression.tools import rows, sweep
+from imbalanced_regression import __main__ as tools
+from imbalanced_regression.tools import rows, starting, sweep
 
 ROOT = Path(__file__).resolve().parents[1]
 METHODS = """
@@ -44,14 +47,29 @@ def folder(tmp_path) -> Path:
 
 
 def words(*given) -> list[str]:
-    return [sys.executable, "-m", "imbalanced_regression", "sweep", *map(str, given)]
+    """The sweep in a process of its own."""
+    return [sys.executable, str(ROOT / "tests" / "programs" / "light_sweep.py"), "sweep", *map(str, given)]
 
 
-def call(*given, code: int = 0) -> subprocess.CompletedProcess:
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(words(*given), cwd=Path(given[0]).parent, capture_output=True, text=True, env=env, timeout=300)
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """The same in this process: (folder, flags...) -> its stdout and stderr; it runs beside the folder."""
+    monkeypatch.setattr(starting, "HEAVY", ())
+
+    def called(folder, *given, code: int = 0) -> SimpleNamespace:
+        monkeypatch.chdir(Path(folder).parent)
+        monkeypatch.setattr(sys, "argv", [tools.PROGRAM, "sweep", *map(str, (folder, *given))])
+        capsys.readouterr()
+        found = 0
+        try:
+            tools.guard(tools.main)
+        except SystemExit as end:
+            found = end.code
+        said = SimpleNamespace(**dict(zip(("stdout", "stderr"), capsys.readouterr())))
+        assert found == code, said
+        return said
+
+    return called
 
 
 def starts(out: Path) -> dict[str, int]:
@@ -59,7 +77,7 @@ def starts(out: Path) -> dict[str, int]:
     return {str(file.parent.parent.relative_to(out)): file.read_text().count("start") for file in out.rglob("starts.txt")}
 
 
-def test_rows_and_seeds_make_a_table_and_a_second_call_starts_nothing(folder, tmp_path):
+def test_rows_and_seeds_make_a_table_and_a_second_call_starts_nothing(folder, tmp_path, call):
     done = call(folder, "--seeds", "0-1", "--jobs", "2", "--metrics", "mse")
     table = done.stdout.splitlines()
     assert table[0] == "toy-dir"
@@ -72,7 +90,7 @@ def test_rows_and_seeds_make_a_table_and_a_second_call_starts_nothing(folder, tm
     assert starts(tmp_path / "sweep") == before
 
 
-def test_the_record_of_a_run_says_how_it_was_made(folder, tmp_path):
+def test_the_record_of_a_run_says_how_it_was_made(folder, tmp_path, call):
     call(folder, "--methods", "inv", "--seeds", "3", "--", "--table", "x")
     record = json.loads(next((tmp_path / "sweep").rglob("run.json")).read_text())
     assert record["command"].startswith("python train.py --table x --reweight inverse --seed 3 --store_root ")
@@ -82,13 +100,13 @@ def test_the_record_of_a_run_says_how_it_was_made(folder, tmp_path):
     assert "torch" in record["software"]
 
 
-def test_other_flags_are_other_runs(folder, tmp_path):
+def test_other_flags_are_other_runs(folder, tmp_path, call):
     call(folder, "--methods", "inv")
     call(folder, "--methods", "inv", "--", "--table", "x")
     assert len(starts(tmp_path / "sweep")) == 2
 
 
-def test_a_failed_run_ends_no_other_is_listed_and_tried_again(folder, tmp_path):
+def test_a_failed_run_ends_no_other_is_listed_and_tried_again(folder, tmp_path, call):
     done = call(folder, "--methods", "broken", "vanilla")
     assert "failed: toy-dir broken seed 0: exit code 2: fake_train.py: error: --lr: told to fail" in done.stderr
     assert "1 of 2 done, 0 running, 1 failed" in done.stderr
@@ -100,7 +118,7 @@ def test_a_failed_run_ends_no_other_is_listed_and_tried_again(folder, tmp_path):
     assert sorted(starts(tmp_path / "sweep").values()) == [1, 2]
 
 
-def test_a_row_that_needs_a_checkpoint_brings_the_other_along_and_waits_for_it(folder, tmp_path):
+def test_a_row_that_needs_a_checkpoint_brings_the_other_along_and_waits_for_it(folder, tmp_path, call):
     call(folder, "--methods", "again", "--seeds", "0,2", "--jobs", "4")
     runs = [json.loads(file.read_text()) for file in (tmp_path / "sweep").rglob("args.json")]
     used = [run for run in runs if run["pretrained"]]
@@ -109,16 +127,16 @@ def test_a_row_that_needs_a_checkpoint_brings_the_other_along_and_waits_for_it(f
     assert all(Path(run["pretrained"]).read_text() == f"checkpoint of seed {run['seed']}" for run in used)
 
 
-def test_a_row_whose_checkpoint_will_never_be_is_listed(folder):
+def test_a_row_whose_checkpoint_will_never_be_is_listed(folder, call):
     (folder / "methods.toml").write_text(METHODS.replace("{vanilla}", "{broken}"))
     done = call(folder, "--methods", "again")
     assert "again seed 0: not started: a run whose checkpoint it needs has failed" in done.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_killed_sweep_ends_its_runs_and_the_same_command_goes_on(folder, tmp_path, number):
+@pytest.mark.parametrize(("number", "fork"), [(signal.SIGTERM, "never"), (signal.SIGKILL, "never"), (signal.SIGKILL, "always")])
+def test_a_killed_sweep_ends_its_runs_and_the_same_command_goes_on_to_the_same_table(folder, tmp_path, call, number, fork):
     go = tmp_path / "go"
-    given = (folder, "--methods", "vanilla", "inv", "--jobs", "2", "--", "--hold", go)
+    given = (folder, "--methods", "vanilla", "inv", "--jobs", "2", "--fork", fork, "--", "--hold", go)
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(words(*given), cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
         try:
@@ -130,8 +148,10 @@ def test_a_killed_sweep_ends_its_runs_and_the_same_command_goes_on(folder, tmp_p
             first.send_signal(number)
     wait_until(lambda: len(list((tmp_path / "sweep").rglob("saved"))) == 2)
     go.touch()
-    assert "2 of 2 done" in call(*given).stderr
+    done = call(*given)
+    assert "2 of 2 done" in done.stderr
     assert set(starts(tmp_path / "sweep").values()) == {2}
+    assert call(*given[:-3], "--out", tmp_path / "other", "--fork", "never").stdout == done.stdout
 
 
 def wait_until(true) -> None:
@@ -144,24 +164,50 @@ def wait_until(true) -> None:
         time.sleep(0.02)
 
 
-def test_print_gives_one_command_a_line_that_a_shell_can_run(folder, tmp_path):
+def test_forks_of_one_process_are_runs_like_any_other(folder, tmp_path, call):
+    done = call(folder, "--methods", "broken", "again", "--seeds", "0-2", "--jobs", "2", "--", "--table", "x")  # 9 runs: forks
+    assert "6 of 9 done, 0 running, 3 failed" in done.stderr
+    assert "failed: toy-dir broken seed 0: exit code 2: fake_train.py: error: --lr: told to fail" in done.stderr
+    given = (folder, "--methods", "again", "--seeds", "0-2", "--out", tmp_path / "fresh", "--fork", "never")
+    fresh = call(*given, "--", "--table", "x")
+    assert fresh.stdout == done.stdout
+    records = [json.loads(file.read_text()) for file in (tmp_path / "sweep").rglob("run.json")]
+    assert all(record["seconds"] > 0 for record in records)
+
+
+def test_print_gives_one_command_a_line_that_a_shell_can_run(folder, tmp_path, call):
     lines = call(folder, "--methods", "vanilla", "inv", "--print").stdout.splitlines()
     assert len(lines) == 2
     subprocess.run(lines[1], shell=True, check=True)
     assert call(folder, "--methods", "vanilla", "inv", "--print").stdout.splitlines() == lines[:1]
 
 
-def test_a_folder_may_have_several_data_sets(folder):
-    (folder / "methods.toml").write_text('[datasets]\na = "--table a"\nb = "--table b"\n' + METHODS)
+def test_a_folder_may_have_several_data_sets(folder, call):
+    published = METHODS.replace("{ l1 = { overall = 7.77 } }", "{ b = { l1 = { overall = 7.77 } } }")
+    (folder / "methods.toml").write_text('[datasets]\na = "--table a"\nb = "--table b"\n' + published)
     done = call(folder, "--methods", "vanilla")
     assert [line for line in done.stdout.splitlines() if line.startswith("toy-dir")] == ["toy-dir a", "toy-dir b"]
     assert "2 of 2 done" in done.stderr
     assert "--datasets: " in call(folder, "--datasets", "c", code=2).stderr
 
 
-def test_rows_of_ones_own(folder):
+def test_rows_of_ones_own(folder, call):
     done = call(folder, "--methods", "vanilla", "--row", "mine: --reweight 'sqrt_inv'")
     assert [line.split()[0] for line in done.stdout.splitlines()[3:5]] == ["vanilla", "mine"]
+
+
+def test_published_numbers_may_be_of_one_data_set_and_must_be_numbers(folder):
+    (folder / "methods.toml").write_text('[datasets]\na = "--table a"\nb = "--table b"\n[vanilla]\nflags = ""\n'
+                                         "published = { a = { l1 = { few = 2.5 } } }\n")
+    row = rows.read_benchmark(folder).rows["vanilla"]
+    assert (row.published_on("a"), row.published_on("b")) == ({"l1": {"few": 2.5}}, {})
+    text = (folder / "methods.toml").read_text()
+    (folder / "methods.toml").write_text(text.replace("a = { l1", "c = { l1"))
+    with pytest.raises(ValueError, match=r"\[vanilla\] published: expected data sets \(a, b\), found 'c'"):
+        rows.read_benchmark(folder)
+    (folder / "methods.toml").write_text(text.replace("2.5", "'x'"))
+    with pytest.raises(ValueError, match="published: expected { l1 ="):
+        rows.read_benchmark(folder)
 
 
 @pytest.mark.parametrize(("given", "said"), [
@@ -173,15 +219,13 @@ def test_rows_of_ones_own(folder):
     (["--jobs", "0"], "--jobs: expected at least 1, found 0"),
     (["--launcher", "slurm"], "--launcher: "),
 ])
-def test_bad_input_is_one_line_and_exit_code_2(folder, given, said):
+def test_bad_input_is_one_line_and_exit_code_2(folder, given, said, call):
     done = call(folder, *given, code=2)
     assert len(done.stderr.strip().splitlines()) == 1
-    import re
-
     assert re.search(said, done.stderr)
 
 
-def test_what_is_no_benchmark_is_said(folder, tmp_path):
+def test_what_is_no_benchmark_is_said(folder, tmp_path, call):
     (tmp_path / "empty").mkdir()
     assert "is no benchmark's folder: it has no train.py" in call(tmp_path / "empty", code=2).stderr
     (folder / "methods.toml").unlink()
@@ -192,7 +236,7 @@ def test_what_is_no_benchmark_is_said(folder, tmp_path):
     assert "methods.toml: " in call(folder, code=2).stderr
 
 
-def test_runs_of_several_versions_are_not_one_table_unless_told(folder, tmp_path):
+def test_runs_of_several_versions_are_not_one_table_unless_told(folder, tmp_path, call):
     call(folder, "--methods", "vanilla", "inv")
     record = next((tmp_path / "sweep").rglob("run.json"))
     record.write_text(json.dumps({**json.loads(record.read_text()), "software": {"commit": "another"}}))

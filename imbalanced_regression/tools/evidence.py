@@ -176,6 +176,7 @@ def rank_figure(names: Sequence[str], ranks: np.ndarray, difference: float, titl
         axes.plot([ranks[i], ranks[i] + difference], [row, row], color=MUTED, lw=1, zorder=2)
     axes.set_yticks(range(len(names)), [names[i] for i in order])
     axes.invert_yaxis()
+    axes.set_xlim(0.9, len(names) + 0.1)
     axes.set_xlabel(f"average rank, 1 is best; a method beyond another's line is worse (critical difference {difference:.2f})")
     axes.set_title(title, fontsize=9, loc="left")
     return png(fig)

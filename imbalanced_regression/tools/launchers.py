@@ -9,7 +9,7 @@ import shlex
 import time
 from pathlib import Path
 
-from . import sweep
+from . import starting, states
 from .rows import Job
 
 
@@ -17,8 +17,8 @@ def printed(jobs: list[Job]) -> list[str]:
     """One shell line for each run that is not done; rows that need another's checkpoint come after it, with {NAME} left in."""
     lines = []
     for job in jobs:
-        if sweep.state(job) != "done":
-            words = ["python", *sweep.command(job, jobs, strict=False)[1:]]
+        if states.state(job) != "done":
+            words = ["python", *states.command(job, jobs, strict=False)[1:]]
             lines.append(f"cd {shlex.quote(str(job.benchmark.resolve()))} && {shlex.join(words)}")
     return lines
 
@@ -28,20 +28,20 @@ class Remote:
 
     def __init__(self, job: Job, jobs: list[Job]):
         self.job, self.jobs = job, jobs
-        self.started: sweep.Started | None = None
+        self.started: starting.Started | None = None
 
     def __call__(self) -> str:
-        if sweep.state(self.job) == "done":
+        if states.state(self.job) == "done":
             return "done"
-        while (ready := sweep.ready(self.job, self.jobs)) is False:
+        while (ready := states.ready(self.job, self.jobs)) is False:
             time.sleep(1)
         if ready is None:
-            sweep.give_up(self.job)
+            states.give_up(self.job)
             return "failed"
-        self.started = sweep.Started(self.job, self.jobs, {}, sweep.versions(self.job.benchmark))
+        self.started = starting.Started(self.job, self.jobs, {}, starting.versions(self.job.benchmark))
         self.started.process.wait()
         self.started.ended()
-        return sweep.state(self.job)
+        return states.state(self.job)
 
     def checkpoint(self):
         """What submitit calls before the job is ended, and then queues in its place."""
@@ -67,8 +67,8 @@ def submit(jobs: list[Job], root: Path, *, cluster: str = "slurm", at_once: int 
         import submitit
     except ImportError:
         raise ValueError("--launcher: submitit is not installed; pip install 'imbalanced_regression[sweep]'") from None
-    waiting = [job for job in jobs if sweep.state(job) != "done"]
-    sweep.forget_failures(waiting)
+    waiting = [job for job in jobs if states.state(job) != "done"]
+    states.forget_failures(waiting)
     if not waiting:
         return []
     try:

@@ -1,4 +1,4 @@
-"""What a finished run leaves behind: metrics.json, predictions.csv, report.png, and the table by shot in the log."""
+"""What a finished run leaves: metrics.json, predictions.csv, cost.json, report.png, and the table by shot in the log."""
 
 from __future__ import annotations
 
@@ -75,10 +75,13 @@ def write(
     metrics = {
         name: {**result[name], "per_bin": {"train_count": counts, **result[name]["per_bin"]}} for name in ("val", "test")
     }
-    write_whole(folder / "metrics.json", to_json({"best_epoch": result["best_epoch"], **metrics}))
     write_whole(folder / "predictions.csv", table_csv or "")
     density = effective_density(counts, **window)
     write_whole(folder / "report.png", figure(result["test"], counts, density, bins, label, title, examples))
+    if "cost" in result:
+        write_whole(folder / "cost.json", to_json(result["cost"]))
+    # the last, for a run with metrics is finished
+    write_whole(folder / "metrics.json", to_json({"best_epoch": result["best_epoch"], **metrics}))
     logger.info("written: %s", ", ".join(str(folder / name) for name in ("metrics.json", "predictions.csv", "report.png")))
 
 

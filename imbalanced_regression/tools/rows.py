@@ -21,7 +21,10 @@ _NEEDS = re.compile(r"\{([^{}]+)\}")
 
 @dataclass(frozen=True)
 class Row:
-    """A method as a row of the table: its name and flags, and published results {metric: {group: number}} with their source."""
+    """A method as a row of the table: its name and flags, and published results with their source.
+
+    published: {metric: {group: number}}, or {data set: that} where the folder has several.
+    """
 
     name: str
     flags: tuple[str, ...]
@@ -33,6 +36,10 @@ class Row:
     def needs(self) -> tuple[str, ...]:
         """Names of the rows whose checkpoints the flags ask for."""
         return tuple(name for flag in self.flags for name in _NEEDS.findall(flag))
+
+    def published_on(self, dataset: str) -> dict[str, dict[str, float]]:
+        """{metric: {group: number}} as published on that data set; {} where nothing is."""
+        return self.published.get(dataset, {}) if dataset else self.published
 
 
 @dataclass(frozen=True)
@@ -70,11 +77,25 @@ def read_benchmark(folder: Path) -> Benchmark:
         unknown = entry.keys() - {"flags", "paper", "published", "source"}
         if unknown:
             raise ValueError(f"{file}: [{name}] has {min(unknown)!r}; expected flags, paper, published and source")
+        published = entry.get("published", {})
+        for dataset in datasets:
+            _check_published(published.get(dataset, {}) if dataset else published, f"{file}: [{name}]")
+        if "" not in datasets and (others := published.keys() - datasets.keys()):
+            raise ValueError(f"{file}: [{name}] published: expected data sets ({', '.join(datasets)}), found {min(others)!r}")
         rows[name] = Row(check_name(name, str(file)), tuple(shlex.split(entry["flags"])), bool(entry.get("paper")),
-                         entry.get("published", {}), entry.get("source", ""))
+                         published, entry.get("source", ""))
     if not rows:
         raise ValueError(f"{file}: names no row")
     return Benchmark(folder, rows, {name: tuple(shlex.split(flags)) for name, flags in datasets.items()})
+
+
+def _check_published(published: object, where: str) -> None:
+    numbers = isinstance(published, dict) and all(
+        isinstance(groups, dict) and all(isinstance(value, (int, float)) for value in groups.values())
+        for groups in published.values()
+    )
+    if not numbers:
+        raise ValueError(f"{where} published: expected {{ l1 = {{ overall = 7.77, few = 13.67 }} }}, found {published!r}")
 
 
 def check_name(name: str, where: str) -> str:

@@ -36,6 +36,25 @@ def paired_p(values, baseline) -> float:
     return float(stats.ttest_1samp(difference, 0.0).pvalue)
 
 
+def mean_interval(values, level: float = 0.95) -> tuple[float, float]:
+    """Student's t-interval of the mean of values (S,), one per seed, NaN left out; NaN with fewer than two.
+
+    Raises ValueError for a level outside (0, 1).
+    """
+    _check_level(level)
+    found = np.asarray(values, np.float64).ravel()
+    found = found[np.isfinite(found)]
+    if len(found) < 2:
+        return float("nan"), float("nan")
+    half = stats.t.ppf((1 + level) / 2, len(found) - 1) * found.std(ddof=1) / np.sqrt(len(found))
+    return float(found.mean() - half), float(found.mean() + half)
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level: expected a number between 0 and 1, for example 0.95, found {level}")
+
+
 def holm(p_values) -> np.ndarray:
     """Holm's corrected p of several tests, in the given order: (M,) -> (M,) float64; NaN stays NaN and does not count.
 
@@ -79,8 +98,7 @@ def bootstrap_interval(
     table = np.stack([np.asarray(run, np.float64).ravel() for run in preds]) if len(preds) else np.empty((0, 0))
     if table.shape[1:] != labels.shape or not len(table):
         raise ValueError(f"preds: expected (N,) = {labels.shape} per seed, found {table.shape}")
-    if not 0 < level < 1:
-        raise ValueError(f"level: expected a number between 0 and 1, for example 0.95, found {level}")
+    _check_level(level)
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(repeats):

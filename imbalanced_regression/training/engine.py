@@ -19,6 +19,7 @@ from ..interrupt import Interrupted, Listener
 from ..methods.bsam import climbed
 from . import checkpoint
 from .checks import check_batches
+from .cost import cost_of
 from .evaluation import Measure
 from .loaders import Feed, Splits
 from .log import Events, progress, shown
@@ -63,7 +64,7 @@ def run(
 
     Returns:
         {"best_epoch", "val", "test": metrics, "predictions": {"val" | "test": what `measure` kept}, "distribution": that of
-        the head's spread, or None}.
+        the head's spread, or None, "cost": `cost_of`}.
 
     Raises:
         ValueError: a checkpoint that does not fit, a loss that is NaN or above 1e6, or another process in the folder.
@@ -83,8 +84,9 @@ def run(
     feed = Feed(splits, plan, runtime)
 
     def measured() -> dict:
-        told = getattr(model.head, "distribution", None)
-        return {"best_epoch": training.best_epoch, **_measured(training.wrapped, feed, measure), "distribution": told}
+        found = _measured(training.wrapped, feed, measure)
+        told = {"distribution": getattr(model.head, "distribution", None), "cost": cost_of(training)}
+        return {"best_epoch": training.best_epoch, **found, **told}
 
     if plan.evaluate:
         return measured()
@@ -105,10 +107,9 @@ def run(
                     raise Interrupted(signal.number, f"{saved} is saved, --resume goes on from there") from None
                 overall = measure(training.wrapped, feed.val, runtime, "val")[0]["overall"]
                 is_best = training.judge(overall[select], select, epoch, lr)
-                logger.info(
-                    "epoch %d/%d: lr %.3g, train loss %.5g, val %s%s (%.1f s)", epoch + 1, plan.epochs, lr, train_loss,
-                    shown(overall), ", the best so far" if is_best else "", time.perf_counter() - began,
-                )
+                training.took.append(time.perf_counter() - began)
+                logger.info("epoch %d/%d: lr %.3g, train loss %.5g, val %s%s (%.1f s)", epoch + 1, plan.epochs, lr,
+                            train_loss, shown(overall), ", the best so far" if is_best else "", training.took[-1])
                 events.add(epoch, {"train_loss": train_loss, "lr": lr}, overall)
                 training.save(folder, is_best)
                 if number := runtime.max_over_ranks(stop.heard):  # the signal came after the epoch's last step

@@ -75,6 +75,7 @@ class Training:
     best_among: int = 0  # and the samples of that split
     bad_checks: int = 0  # validations since the best
     progress: EpochProgress = field(default_factory=EpochProgress)
+    took: list[float] = field(default_factory=list)  # seconds of each epoch of this process, with its validation
 
     def set_rates(self, plan: Plan, epoch: int) -> float:
         """Set every group's learning rate for an epoch; returns the first one's, that of the model."""

@@ -24,7 +24,7 @@ from typing import IO, Any
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS, SUPPORT = ROOT / "tests" / "programs", ROOT / "tests" / "support"
 # made by every fresh machine's set-up, not by a test: the environment that runs these tests is what they make
-SETUP = {"pip install -e .", 'pip install -e ".[train]"', "make demo", "make test", "make docs"}
+SETUP = {"pip install -e .", 'pip install -e ".[train]"', "make demo", "make test", "make docs", "make results"}
 
 
 def blocks(readme: Path, language: str) -> list[str]:
