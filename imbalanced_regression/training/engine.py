@@ -82,14 +82,8 @@ def run(
         chosen_by=(f"{chosen_on} {select}", len(splits.val)),  # type: ignore[arg-type]
     )
     feed = Feed(splits, plan, runtime)
-
-    def measured() -> dict:
-        found = _measured(training.wrapped, feed, measure)
-        told = {"distribution": getattr(model.head, "distribution", None), "cost": cost_of(training)}
-        return {"best_epoch": training.best_epoch, **found, **told}
-
     if plan.evaluate:
-        return measured()
+        return _result(training, feed, measure)
 
     with locked_folder(folder, training.settings, runtime, overwrite=plan.overwrite and plan.resume is None):
         copy_best_checkpoint(training, folder)
@@ -116,7 +110,7 @@ def run(
                     raise Interrupted(number, f"epoch {epoch + 1} is saved, --resume goes on from there")
 
         training.load_tested(folder, plan)
-        return measured()
+        return _result(training, feed, measure)
 
 
 def measure_constant(
@@ -126,6 +120,12 @@ def measure_constant(
     with locked_folder(folder, settings, runtime, overwrite=plan.overwrite and plan.resume is None):
         logger.info("nothing is trained: %g is predicted for every sample", model.constant)
         return {"best_epoch": None, **_measured(model, Feed(splits, plan, runtime), measure), "distribution": None}
+
+
+def _result(training: Training, feed: Feed, measure: Measure) -> dict:
+    """What `run` returns of the model as it stands."""
+    told = {"distribution": getattr(training.model.head, "distribution", None), "cost": cost_of(training)}
+    return {"best_epoch": training.best_epoch, **_measured(training.wrapped, feed, measure), **told}
 
 
 def _measured(wrapped: nn.Module, feed: Feed, measure: Measure) -> dict:
