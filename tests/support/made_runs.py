@@ -22,9 +22,11 @@ def make_run(folder: Path, seed: int, error: float, reweight: str = "none", labe
         off = (preds - labels)[chosen]
         groups[group] = {"mse": float((off**2).mean()), "l1": float(np.abs(off).mean()), "gmean": float(np.abs(off).mean()),
                          "count": int(chosen.sum())}
+    per_bin = {"center": list(labels), "train_count": [30] * len(labels), "count": [1] * len(labels),
+               "l1": [error] * len(labels), "shot": shots.tolist()}
     folder.mkdir(parents=True)
     (folder / "args.json").write_text(json.dumps({"seed": seed, "reweight": reweight, "lds": False, "fds": False}))
-    (folder / "metrics.json").write_text(json.dumps({"best_epoch": 1, "val": groups, "test": groups}))
+    (folder / "metrics.json").write_text(json.dumps({"best_epoch": 1, "val": groups, "test": {**groups, "per_bin": per_bin}}))
     lines = [f"{label},{pred},0,{shot}" for label, pred, shot in zip(labels, preds, shots)]
     (folder / "predictions.csv").write_text("\n".join(["label,prediction,bin,shot", *lines]) + "\n")
     return folder
