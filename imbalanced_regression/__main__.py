@@ -39,6 +39,8 @@ _COMPARE = f"""The paper's table from finished runs: methods x all, many, medium
     {PROGRAM} compare checkpoint/agedb_* --format markdown
     {PROGRAM} compare runs/seed0 runs/seed1 runs/seed2 --metrics l1 gmean --format csv > table.csv
     {PROGRAM} compare checkpoint --baseline vanilla --intervals   # which differences are more than luck
+    {PROGRAM} compare checkpoint --metrics sera ccc --cost        # metrics that the runs lack come from their predictions
+    {PROGRAM} compare sweep --published --format latex            # several data sets at once, and ranks over them
     {PROGRAM} compare sweep --commons results/uci-dir.csv         # a line for each run that `sweep` has made
 
 Runs whose flags are equal but for the seed and the names of files are one method: mean +- standard deviation (n - 1).
@@ -120,6 +122,8 @@ def parse_args() -> Namespace:
     compare.add_argument("--baseline", metavar="NAME", help="a method of the table: differences to it, with corrected p")
     compare.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over seeds and test samples")
     compare.add_argument("--metrics", nargs="+", metavar="NAME", help="e.g. l1 gmean; default: those of the paper")
+    compare.add_argument("--cost", action="store_true", help="seconds per epoch, peak memory and parameters of each method")
+    compare.add_argument("--published", action="store_true", help="published numbers beside ours, of runs that `sweep` made")
     compare.add_argument("--commons", type=Path, metavar="CSV", help="add the runs to this csv instead, a line for each")
     compare.add_argument("--split", choices=("test", "val"), default="test", help="which metrics of the runs")
     compare.add_argument("--out", type=Path, default=Path("gain.png"), metavar="PNG", help="where the picture goes")
@@ -222,27 +226,29 @@ def run_inspect(args: Namespace) -> None:
 
 
 def run_compare(args: Namespace) -> None:
-    from .tools import commons, compare, evidence
+    from .tools import commons, compare, later, overview
 
     if args.commons is not None:
         added, total = commons.add(args.commons, args.runs)
         _say(f"{args.commons}: {added} runs added or renewed, {total} lines")
         return
+    if not args.out.parent.is_dir():
+        raise ValueError(f"--out: there is no folder {args.out.parent}")
     runs = compare.find_runs(args.runs)
-    methods = compare.group(runs, args.split)
-    _say(f"{len(runs)} runs of {len(methods)} methods, {args.split} split")
-    print(compare.TABLES[args.format](methods, args.metrics))
-    if args.format != "csv" and (args.baseline is not None or args.intervals):
-        metrics = compare.choose_metrics(methods, args.metrics)
-        print("\n" + evidence.report(methods, metrics, baseline=args.baseline, intervals=args.intervals, form=args.format))
-    if args.format == "text":
-        print("\n" + evidence.footer(methods))
-    else:  # the table alone, for the file that it is meant for
-        _say(evidence.footer(methods))
-    if len(methods) < 2:
+    datasets = {name: compare.group(own, args.split) for name, own in compare.by_dataset(runs).items()}
+    names = list(dict.fromkeys(method.name for methods in datasets.values() for method in methods))
+    several = f" on {len(datasets)} data sets" if len(datasets) > 1 else ""
+    _say(f"{len(runs)} runs of {len(names)} methods{several}, {args.split} split")
+    notes = [later.note(later.add(methods, args.metrics or ())) for methods in datasets.values() if args.split == "test"]
+    said = overview.overview(
+        datasets, args.format, args.metrics, baseline=args.baseline, intervals=args.intervals, cost=args.cost,
+        published=args.published, notes=list(dict.fromkeys(line for lines in notes for line in lines)),
+    )
+    print(said)
+    for path in overview.pictures(datasets, args.metrics, args.out):
+        _say(f"picture: {path}")
+    if len(names) < 2:
         _say("one method: no picture of its gain over another")
-    else:
-        _draw(args.out, lambda: compare.figure(methods))
 
 
 def run_features(args: Namespace) -> None:

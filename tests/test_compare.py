@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import torch
 from commands import ROOT
+from made_runs import make_sweep
 from toy import BINS, Toy, make_model, run
 
 from imbalanced_regression import Bins, DepthMetrics
 from imbalanced_regression import __main__ as tools
-from imbalanced_regression.metrics import shot_metrics, shot_of_counts
+from imbalanced_regression.metrics import ALL_GROUPS, SCORES, correlations, shot_metrics, shot_of_counts
 from imbalanced_regression.tools import compare, features, report
 
 LDS = {"lds_kernel": "gaussian", "lds_ks": 5, "lds_sigma": 2}
@@ -121,7 +122,75 @@ def test_the_table_is_mean_and_deviation_over_seeds(store, tmp_path, monkeypatch
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "| method | runs | MAE all | MAE many | MAE medium | MAE few |"
     assert lines[2].startswith(f"| INV | 2 | {mean(seeds):.2f} ± {stdev(seeds):.2f} | - |")
-    assert len({line.count("|") for line in lines}) == 1
+    assert lines[-1].startswith("Seeds 0, 1 for each method; +- is the standard deviation")
+    assert len({line.count("|") for line in lines[:-2]}) == 1
+
+
+def test_several_data_sets_have_a_table_each_and_ranks_over_them(tmp_path, monkeypatch, capsys):
+    errors = {"vanilla": [1.0, 1.2], "inv": [0.8, 1.0]}
+    for dataset in ("a", "b"):
+        make_sweep(tmp_path / "sweep", errors, dataset=dataset)
+    given = ("compare", tmp_path / "sweep", "--out", tmp_path / "x.png")
+    tool(monkeypatch, *given, "--metrics", "l1", "--baseline", "vanilla", "--cost")
+    said = capsys.readouterr()
+    assert said.out.startswith("toy-dir a\n\nmethod")
+    assert "\ntoy-dir b\n\nmethod" in said.out
+    assert said.out.count("MAE - vanilla") == said.out.count("Seeds 0, 1 for each method") == 2
+    assert re.search(r"^inv +1 +100 +1,234 +12.5$", said.out, re.MULTILINE)
+    assert "Average rank by MAE over 2 data sets, 1 is best" in said.out
+    assert said.out.strip().endswith("inv 1.00, vanilla 2.00")
+    assert "8 runs of 2 methods on 2 data sets" in said.err
+    assert (tmp_path / "x-ranks.png").read_bytes().startswith(b"\x89PNG")
+    tool(monkeypatch, *given, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {row["dataset"] for row in rows} == {"toy-dir a", "toy-dir b"}
+
+
+def test_published_numbers_and_the_difference_stand_beside_ours(tmp_path, monkeypatch, capsys):
+    make_sweep(tmp_path / "sweep", {"vanilla": [1.0, 1.2]})
+    for record in (tmp_path / "sweep").rglob("run.json"):
+        found = {**json.loads(record.read_text()), "published": {"l1": {"overall": 1.5, "few": 2.0}}, "source": "a paper"}
+        record.write_text(json.dumps(found))
+    for form, row in (("markdown", "| vanilla | 1.50 (-0.40) | - | - | 2.00 (-0.90) |"),
+                      ("latex", r"vanilla & 1.50 (-0.40) & - & - & 2.00 (-0.90) \\")):
+        given = ("compare", tmp_path / "sweep", "--out", tmp_path / "x.png")
+        tool(monkeypatch, *given, "--published", "--format", form, "--metrics", "l1")
+        said = capsys.readouterr().out
+        assert row in said
+        assert "Published: a paper; on the data and by the schedule of that paper" in said
+        assert "Seeds 0, 1 for each method" in said
+
+
+def test_metrics_that_a_run_lacks_come_from_its_predictions(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    train = np.rint(np.clip(rng.gamma(3, 6, 500), 0, 59))
+    labels = np.arange(60.0)
+    preds = labels + rng.normal(0, 3, 60).astype(np.float32)
+    bins = Bins.width(-0.5, 59.5, 1)
+    expected = shot_metrics(preds, labels, train, bins)
+    expected["overall"]["spearman"] = correlations(preds, labels)["spearman"]
+    run_ = tmp_path / "run"
+    run_.mkdir()
+    (run_ / "args.json").write_text(json.dumps({"seed": 0}))
+    few = {name: expected[name] for name in (*ALL_GROUPS, "per_bin")}
+    few["overall"] = {"mse": 1.0, "l1": 1.0, "count": 60}
+    (run_ / "metrics.json").write_text(report.to_json({"best_epoch": 0, "test": few, "val": few}))
+    (run_ / "predictions.csv").write_text(report.predictions_csv(preds, labels, bins, expected["per_bin"]["shot"]))
+    names = ["gmean", "spearman", *(name for name in SCORES)]
+    tool(monkeypatch, "compare", run_, "--format", "csv", "--metrics", *names, "--out", tmp_path / "x.png")
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    for row in rows:
+        where = "scores" if row["metric"] in SCORES else row["group"]
+        wanted = expected[where].get(row["metric"], math.nan)
+        if where in ("overall", "scores"):
+            assert float(row["mean"]) == pytest.approx(wanted, rel=1e-5), row
+    assert {row["metric"] for row in rows} == set(names)
+    tool(monkeypatch, "compare", run_, "--metrics", "sera", "--out", tmp_path / "x.png")
+    said = "Computed from the runs' predictions.csv: SERA; training labels counted at the centres of their bins"
+    assert said in capsys.readouterr().out
+    (run_ / "predictions.csv").unlink()
+    with pytest.raises(ValueError, match="--metrics: .*run has neither sera nor a predictions.csv"):
+        tool(monkeypatch, "compare", run_, "--metrics", "sera", "--out", tmp_path / "x.png")
 
 
 def test_gains_per_bin_are_the_baselines_error_less_the_methods(store):

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from imbalanced_regression.tools.significance import average_ranks, bootstrap_interval, critical_difference, holm, paired_p
+from imbalanced_regression.tools.significance import (
+    average_ranks,
+    bootstrap_interval,
+    critical_difference,
+    holm,
+    paired_bootstrap_p,
+    paired_p,
+)
 
 
 def mae(labels, preds):
@@ -94,6 +101,33 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         low, high = bootstrap_interval(mae, np.zeros(40), [np.abs(rng.normal(1, 0.5, size=40)) for _ in range(6)], repeats=200)
         inside += low <= truth <= high
     assert inside >= 180
+
+
+def test_the_p_over_test_samples_is_the_literal_count():
+    rng = np.random.default_rng(0)
+    labels = rng.normal(size=30)
+    first, second = labels + rng.normal(0, 1.0, 30), labels + rng.normal(0, 1.6, 30)
+    draws, below, above = np.random.default_rng(4), 0, 0
+    for _ in range(400):
+        chosen = draws.integers(30, size=30)
+        difference = sum(abs(first[i] - labels[i]) - abs(second[i] - labels[i]) for i in chosen) / 30
+        below, above = below + (difference <= 0), above + (difference >= 0)
+    expected = 2 * (min(below, above) + 1) / 401
+    assert paired_bootstrap_p(mae, labels, first, second, repeats=400, seed=4) == pytest.approx(expected)
+    assert paired_bootstrap_p(mae, labels, first, first) == 1
+    assert math.isnan(paired_bootstrap_p(lambda labels, preds: math.nan, labels, first, second, repeats=3))
+    with pytest.raises(ValueError, match=r"preds, baseline: expected \(N,\) = \(30,\), found \(29,\)"):
+        paired_bootstrap_p(mae, labels, first[1:], second)
+
+
+def test_the_p_over_test_samples_finds_5_percent_where_there_is_nothing_and_most_where_there_is():
+    rng, wrong, right = np.random.default_rng(6), 0, 0
+    for _ in range(200):
+        preds = rng.normal(size=(3, 60)) * [[1.0], [1.0], [2.0]]
+        wrong += paired_bootstrap_p(mae, np.zeros(60), preds[0], preds[1], repeats=200) < 0.05
+        right += paired_bootstrap_p(mae, np.zeros(60), preds[0], preds[2], repeats=200) < 0.05
+    assert wrong <= 10 + 3 * math.sqrt(200 * 0.05 * 0.95)
+    assert right >= 190
 
 
 def test_an_empty_group_has_no_interval_and_bad_shapes_are_named():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import math
 import shlex
@@ -19,12 +18,13 @@ from pathlib import Path
 from .. import files
 from ..metrics import GROUPS, SCORES, ZERO_SHOTS
 from ..training.plan import HOUSEKEEPING
-from .compare import METRICS, Method, Run, read_run
+from .compare import METRICS, Method, Run, read_cost, read_run
 from .states import FAILED, RECORD, read_record
 
 logger = logging.getLogger(__name__)
 
 DONE, BROKEN = "done", "failed"
+_NOWHERE = Path("-")  # the folder of a run of which only the line is known
 _LEADING = ("dataset", "method", "flags", "seed", "state")
 _TRAILING = ("seconds_per_epoch", "memory_mib", "parameters", "seconds", "version", "commit", "hardware", "date")
 _GROUPS = (*GROUPS, *ZERO_SHOTS, "balanced")
@@ -106,15 +106,6 @@ def _line(place: Path) -> Line | None:
         line.state = f"{BROKEN}: {(place / FAILED).read_text(errors='replace').strip()}"
         return line
     return None
-
-
-def read_cost(folder: Path) -> dict:
-    """A run's cost.json: seconds_per_epoch, memory_mib, parameters, device; {} where it has none."""
-    try:
-        found = json.loads((folder / "cost.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def without_paths(words: Sequence[str]) -> list[str]:
@@ -251,7 +242,7 @@ def methods(lines: Sequence[Line]) -> dict[str, list[Method]]:
         if line.state == DONE:
             made = found.setdefault(line.dataset, {}).setdefault(line.method, Method({"flags": line.flags}, line.method))
             test: dict = {**{group: {} for group in GROUPS}, **line.metrics}
-            made.runs.append(Run(Path(), {"seed": line.seed, "about": line.about}, {"test": test}))
+            made.runs.append(Run(_NOWHERE, {"seed": line.seed, "about": line.about}, {"test": test}))
             made.metrics.append(test)
     return {dataset: list(rows.values()) for dataset, rows in found.items()}
 

@@ -17,6 +17,7 @@ from .. import choices
 from ..metrics import GROUPS, SCORES, ZERO_SHOTS
 from ..training.plan import NOT_THE_METHOD
 from . import tables
+from .states import read_record
 
 logger = logging.getLogger(__name__)
 
@@ -53,12 +54,17 @@ class Run:
 
 @dataclass
 class Method:
-    """Runs that differ in the seed only. `metrics`: one entry per run, of the split that is compared."""
+    """Runs that differ in the seed only. `metrics`: one entry per run, of the split that is compared.
+
+    published: {metric: {group: number}} of the paper `source`; {} where nothing is known.
+    """
 
     flags: dict
     name: str = ""
     runs: list[Run] = field(default_factory=list)
     metrics: list[dict] = field(default_factory=list)
+    published: dict = field(default_factory=dict)
+    source: str = ""
 
     def values(self, metric: str, group: str) -> np.ndarray:
         """(runs,) float64, NaN for an empty group."""
@@ -108,6 +114,30 @@ def read_run(folder: Path) -> Run:
     return Run(folder, flags, metrics)
 
 
+def read_cost(folder: Path) -> dict:
+    """A run's cost.json: seconds_per_epoch, memory_mib, parameters, device; {} where it has none."""
+    try:
+        found = json.loads((folder / "cost.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def by_dataset(runs: list[Run]) -> dict[str, list[Run]]:
+    """The runs of each data set, in the order of their first runs.
+
+    A data set is what the sweep's record says, or else what stands in a run folder's name before the model.
+    """
+    found: dict[str, list[Run]] = {}
+    for run in runs:
+        record = read_record(run.folder.parent)
+        before, model, _ = run.folder.name.partition(f"_{run.flags.get('model')}_") if run.flags.get("model") else ("", "", "")
+        recorded = " ".join(filter(None, (record.get("benchmark", ""), record.get("dataset", ""))))
+        name = recorded or (before if model else "")
+        found.setdefault(name, []).append(run)
+    return found
+
+
 def group(runs: list[Run], split: str = "test") -> list[Method]:
     """Runs -> methods in the order of their first runs, with names that tell them apart.
 
@@ -129,6 +159,9 @@ def group(runs: list[Run], split: str = "test") -> list[Method]:
         method = methods.setdefault(json.dumps(flags, sort_keys=True), Method(flags))
         method.runs.append(run)
         method.metrics.append(run.metrics[split])
+        record = read_record(run.folder.parent)
+        if split == "test" and isinstance(record.get("published"), dict):
+            method.published, method.source = record["published"], str(record.get("source", ""))
     _name(list(methods.values()))
     for method in methods.values():
         seeds = [run.flags.get("seed") for run in method.runs]

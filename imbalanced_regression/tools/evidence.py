@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import rankdata
 
 from ..metrics import GROUPS, SCORES
 from . import tables
-from .compare import METRICS, Method
-from .significance import average_ranks, bootstrap_interval, critical_difference, holm, paired_p
+from .compare import METRICS, Method, read_cost
+from .significance import average_ranks, bootstrap_interval, critical_difference, holm, paired_bootstrap_p, paired_p
+from .states import read_record
 
 BETTER_ABOVE = {"pearson", "spearman", "ccc", "delta1", "delta2", "delta3"}  # all other metrics are errors
 
@@ -36,23 +38,70 @@ FROM_PREDICTIONS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "gmean": _gmean,
     "bias": lambda labels, preds: float((preds - labels).mean()),
     "pearson": _pearson,
+    "spearman": lambda labels, preds: _pearson(rankdata(labels), rankdata(preds)),
 }
 
 
-def read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
-    """Labels, predictions (N,) float64 and shots (N,) of a run's test set; None where it keeps none per sample."""
+def read_columns(folder: Path, names: Sequence[str]) -> dict[str, list[str]] | None:
+    """Columns of a run's predictions.csv as text; None where it keeps none per sample.
+
+    Raises ValueError for a column of numbers that holds something else.
+    """
     file = folder / "predictions.csv"
     if not file.is_file():
         return None
     with open(file, encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    if not rows or not {"label", "prediction", "shot"} <= rows[0].keys():
+    if not rows or not set(names) <= rows[0].keys():
         return None
+    found = {name: [row[name] for row in rows] for name in names}
     try:
-        numbers = np.array([[row["label"], row["prediction"]] for row in rows], dtype=np.float64)
-    except ValueError:
+        for name in {"label", "prediction", "bin"} & found.keys():
+            np.array(found[name], dtype=np.float64)
+    except (ValueError, TypeError):
         raise ValueError(f"RUN: {file} holds something else than numbers under label and prediction") from None
-    return numbers[:, 0], numbers[:, 1], np.array([row["shot"] for row in rows])
+    return found
+
+
+def read_predictions(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+    """Labels, predictions (N,) float64 and shots (N,) of a run's test set; None where it keeps none per sample."""
+    found = read_columns(folder, ("label", "prediction", "shot"))
+    if found is None:
+        return None
+    return *(np.array(found[name], dtype=np.float64) for name in ("label", "prediction")), np.array(found["shot"])  # type: ignore[return-value]
+
+
+def cost_rows(methods: list[Method]) -> list[list[str]]:
+    """A table's rows: seconds per epoch, peak memory, parameters and seconds of each method, the medians over its runs."""
+    rows = [["cost", "s / epoch", "MiB", "parameters", "s / run"]]
+    for method in methods:
+        found = [{**read_cost(run.folder), "seconds": read_record(run.folder.parent).get("seconds")} for run in method.runs]
+        cells = []
+        for name, form in (("seconds_per_epoch", "{:.3g}"), ("memory_mib", "{:.0f}"), ("parameters", "{:,.0f}"),
+                           ("seconds", "{:.3g}")):
+            values = [float(one[name]) for one in found if isinstance(one.get(name), (int, float))]
+            cells.append(form.format(float(np.median(values))) if values else "-")
+        rows.append([method.name, *cells])
+    return rows
+
+
+def published_rows(methods: list[Method], metric: str) -> list[list[str]]:
+    """A table's rows: the published number of each method and group, and in parentheses how far ours is from it; or []."""
+    decimals = METRICS[metric][1]
+    groups = ["all" if group == "overall" else group for group in GROUPS]
+    rows = [[f"{METRICS[metric][0]}, published (ours less that)", *groups]]
+    for method in methods:
+        numbers = method.published.get(metric, {})
+        if numbers:
+            cells = []
+            for group in GROUPS:
+                values = method.values(metric, group)
+                cell = f"{numbers[group]:.{decimals}f}" if group in numbers else "-"
+                if group in numbers and not np.isnan(values).all():
+                    cell += f" ({np.nanmean(values) - numbers[group]:+.{decimals}f})"
+                cells.append(cell)
+            rows.append([method.name, *cells])
+    return rows if len(rows) > 1 else []
 
 
 def find_baseline(methods: list[Method], name: str) -> Method:
@@ -77,7 +126,10 @@ def paired(method: Method, baseline: Method, metric: str, group: str) -> tuple[n
 
 
 def differences(methods: list[Method], baseline: Method, metric: str) -> dict[tuple[str, str], tuple[float, float, int]]:
-    """(method, group) -> (mean difference to the baseline, p after Holm's correction over the whole table, seeds)."""
+    """(method, group) -> (mean difference to the baseline, p after Holm's correction over the whole table, seeds).
+
+    With one seed in common p is that of the test samples drawn anew, where the runs keep their predictions.
+    """
     keys, means, p_values, seeds = [], [], [], []
     for method in methods:
         if method is baseline:
@@ -86,9 +138,23 @@ def differences(methods: list[Method], baseline: Method, metric: str) -> dict[tu
             ours, theirs = paired(method, baseline, metric, group)
             keys.append((method.name, group))
             means.append(float(np.mean(ours - theirs)) if len(ours) else float("nan"))
-            p_values.append(paired_p(ours, theirs))
+            p_values.append(paired_p(ours, theirs) if len(ours) != 1 else _p_of_samples(method, baseline, metric, group))
             seeds.append(len(ours))
     return dict(zip(keys, zip(means, holm(p_values).tolist(), seeds)))
+
+
+def _p_of_samples(method: Method, baseline: Method, metric: str, group: str) -> float:
+    """p of a difference between one run of each, by their test samples; NaN without predictions, or of other samples."""
+    statistic = FROM_PREDICTIONS.get(metric)
+    seeds = [{int(run.flags.get("seed", 0)): run for run in of.runs} for of in (method, baseline)]
+    both = seeds[0].keys() & seeds[1].keys()
+    if statistic is None or len(both) != 1:
+        return float("nan")
+    ours, theirs = (read_predictions(runs[next(iter(both))].folder) for runs in seeds)
+    if ours is None or theirs is None or not np.array_equal(ours[0], theirs[0]):
+        return float("nan")
+    chosen = np.ones(len(ours[0]), bool) if group == "overall" else ours[2] == group
+    return paired_bootstrap_p(statistic, ours[0][chosen], ours[1][chosen], theirs[1][chosen]) if chosen.any() else float("nan")
 
 
 def interval(method: Method, metric: str, group: str, *, repeats: int = 1000) -> tuple[float, float] | None:
@@ -144,7 +210,16 @@ def footer(methods: list[Method]) -> str:
         said = "seeds differ: " + "; ".join(f"{name} {', '.join(map(str, found))}" for name, found in seeds.items())
     on_test = any(run.flags.get("select_on") == "test" for method in methods for run in method.runs)
     chosen = "the test set, as the first release did" if on_test else "the validation set"
+    most = max(len(found) for found in seeds.values())
+    said = f"{most} seed{'s' if most > 1 else ''} at most" + f"; {said}" if len(kinds) > 1 else said
     return f"{said}; +- is the standard deviation over seeds; each run's checkpoint was chosen on {chosen}"
+
+
+def sources(methods: list[Method]) -> list[str]:
+    """Where the published numbers of a table are from."""
+    found = sorted({method.source for method in methods if method.published and method.source})
+    said = f"published: {'; '.join(found)}; on the data and by the schedule of that paper, which these runs need not share"
+    return [said] if found else []
 
 
 def rank_table(datasets: dict[str, list[Method]], metric: str, group: str) -> tuple[list[str], np.ndarray, float]:
@@ -164,7 +239,7 @@ def rank_table(datasets: dict[str, list[Method]], metric: str, group: str) -> tu
     return names, average_ranks(scores), critical_difference(len(names), len(datasets))
 
 
-def rank_figure(names: Sequence[str], ranks: np.ndarray, difference: float, title: str) -> bytes:
+def rank_figure(names: Sequence[str], ranks: Sequence[float] | np.ndarray, difference: float, title: str) -> bytes:
     """The critical difference diagram as a PNG: methods by average rank, bars over those not told apart."""
     from .drawing import LINE, MUTED, new_figure, png
 
@@ -199,6 +274,7 @@ def report(methods: list[Method], metrics: Sequence[str], *, baseline: str | Non
     if baseline is not None:
         parts.append(
             "p: paired t-test on equal seeds, with Holm's correction over the methods and groups of a table; * below 0.05. "
-            "One seed has no p, and few seeds find only large differences."
+            "Few seeds find only large differences. With one seed p is by the test samples alone, drawn anew: another seed may "
+            "differ by more."
         )
     return "\n\n".join(parts)

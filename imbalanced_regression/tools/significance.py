@@ -113,6 +113,33 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+def paired_bootstrap_p(
+    statistic: Statistic, labels: np.ndarray, preds: np.ndarray, baseline: np.ndarray, *, repeats: int = 2000, seed: int = 0,
+) -> float:
+    """Two-sided p that two models have the same statistic, over test samples drawn anew: labels, preds, baseline (N,).
+
+    Twice the share of the repeats in which the difference is not on the side where most are; at least 2 / (repeats + 1), and 1
+    where the predictions are the same. It knows nothing of other seeds. NaN where no repeat gives a number.
+
+    Source: Efron and Tibshirani 1993, chapter 15.4, by inverting the percentile interval.
+    """
+    labels, first, second = (np.asarray(values, np.float64).ravel() for values in (labels, preds, baseline))
+    if not labels.shape == first.shape == second.shape or not len(labels):
+        raise ValueError(f"preds, baseline: expected (N,) = {labels.shape}, found {first.shape} and {second.shape}")
+    if np.array_equal(first, second):
+        return 1.0
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(repeats):
+        drawn = rng.integers(len(labels), size=len(labels))
+        found.append(statistic(labels[drawn], first[drawn]) - statistic(labels[drawn], second[drawn]))
+    values = np.asarray(found)[~np.isnan(found)]
+    if not len(values):
+        return float("nan")
+    side = min((values <= 0).sum(), (values >= 0).sum())
+    return float(min(1.0, 2 * (side + 1) / (len(values) + 1)))
+
+
 def average_ranks(scores) -> np.ndarray:
     """Mean rank of each method over data sets, 1 the best: scores (data sets, M), smaller is better -> (M,).
 

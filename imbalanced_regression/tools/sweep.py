@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from . import evidence
-from .compare import TABLES, Method, choose_metrics, read_run
+from .compare import Method, read_run
+from .overview import overview
 from .rows import Job
 from .starting import Started, can_fork, serve_forks, versions
 from .states import FAILED, forget_failures, give_up, read_record, ready, run_folder, seconds, state
@@ -126,7 +126,8 @@ def methods(jobs: list[Job]) -> dict[str, list[Method]]:
         if folder is not None and state(job) == "done":
             run = read_run(folder)
             rows = found.setdefault(" ".join(filter(None, (job.benchmark.name, job.dataset))), {})
-            method = rows.setdefault(job.row.name, Method(run.flags, job.row.name))
+            made = Method(run.flags, job.row.name, published=job.row.published_on(job.dataset), source=job.row.source)
+            method = rows.setdefault(job.row.name, made)
             method.runs.append(run)
             method.metrics.append(run.metrics["test"])
     return {name: list(rows.values()) for name, rows in found.items()}
@@ -135,26 +136,13 @@ def methods(jobs: list[Job]) -> dict[str, list[Method]]:
 def tables(
     jobs: list[Job], form: str, metrics: list[str] | None, *, baseline: str | None = None, intervals: bool = False
 ) -> str:
-    """A table of `compare` for each data set under its name, and what is certain in it; ranks where there are several.
+    """What `compare` prints of the finished runs, for each data set, with their cost and the published numbers.
 
-    `baseline` None takes the row vanilla where there is one besides others.
+    `baseline` None takes the row vanilla where every data set has it besides others.
     """
     found = methods(jobs)
-    parts = []
-    for name, rows in found.items():
-        parts += [name, TABLES[form](rows, metrics)]
-        if form != "csv":
-            own = baseline or next((row.name for row in rows if row.name == "vanilla" and len(rows) > 1), None)
-            chosen = choose_metrics(rows, metrics)
-            parts += [evidence.report(rows, chosen, baseline=own, intervals=intervals, form=form), evidence.footer(rows)]
-    if len(found) > 1 and form != "csv":
-        with contextlib.suppress(ValueError):  # fewer than two rows that all have
-            metric = choose_metrics(next(iter(found.values())), metrics)[0]
-            names, ranks, difference = evidence.rank_table(found, metric, "overall")
-            order = sorted(range(len(names)), key=lambda i: ranks[i])
-            listed = ", ".join(f"{names[i]} {ranks[i]:.2f}" for i in order)
-            parts.append(
-                f"average rank by {metric} over {len(found)} data sets, 1 is best; ranks {difference:.2f} apart differ by more "
-                f"than luck (Nemenyi, 0.05): {listed}"
-            )
-    return "\n\n".join(part for part in parts if part)
+    if not found:
+        return ""
+    if baseline is None and all({"vanilla"} < {row.name for row in rows} for rows in found.values()):
+        baseline = "vanilla"
+    return overview(found, form, metrics, baseline=baseline, intervals=intervals, cost=True, published=True)

@@ -25,8 +25,13 @@ _LATEX = {"\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"
           "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
 
 
+def escaped(cell: str) -> str:
+    """Text as LaTeX prints it."""
+    return "".join(_LATEX.get(letter, letter) for letter in cell)
+
+
 def latex(rows: Rows) -> str:
     """A LaTeX tabular with the rules of the booktabs package."""
-    head, *body = [" & ".join("".join(_LATEX.get(letter, letter) for letter in cell) for cell in row) + r" \\" for row in rows]
+    head, *body = [" & ".join(escaped(cell) for cell in row) + r" \\" for row in rows]
     begin = rf"\begin{{tabular}}{{l{'r' * (len(rows[0]) - 1)}}}"
     return "\n".join([begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"])
