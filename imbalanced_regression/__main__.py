@@ -40,6 +40,7 @@ _COMPARE = f"""The paper's table from finished runs: methods x all, many, medium
     {PROGRAM} compare runs/seed0 runs/seed1 runs/seed2 --metrics l1 gmean --format csv > table.csv
     {PROGRAM} compare checkpoint --baseline vanilla --intervals   # which differences are more than luck
     {PROGRAM} compare sweep --commons results/uci-dir.csv         # a line for each run that `sweep` has made
+    {PROGRAM} compare --ensemble runs/vanilla runs/inverse        # and the mean of their predictions, paired by seed
 
 Runs whose flags are equal but for the seed and the names of files are one method: mean +- standard deviation (n - 1).
 The picture shows, bin by bin, how much lower each method's MAE is than the vanilla one's (or the first's).
@@ -115,7 +116,9 @@ def parse_args() -> Namespace:
     inspect.add_argument("--out", type=Path, default=Path("inspect.png"), metavar="PNG", help="where the picture goes")
 
     compare = commands.add_parser("compare", description=_COMPARE, help="finished runs -> the paper's table")
-    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder, or a folder of such folders")
+    compare.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="a run's folder, or a folder of such folders")
+    compare.add_argument("--ensemble", nargs=2, metavar=("A", "B"),
+                         help="also the mean of two methods' predictions: folders of their runs, or names in the table")
     compare.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text", help="of the table")
     compare.add_argument("--baseline", metavar="NAME", help="a method of the table: differences to it, with corrected p")
     compare.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over seeds and test samples")
@@ -222,14 +225,31 @@ def run_inspect(args: Namespace) -> None:
 
 
 def run_compare(args: Namespace) -> None:
-    from .tools import commons, compare, evidence
+    from tempfile import TemporaryDirectory
 
+    from .tools import commons, compare, ensemble
+
+    members = args.ensemble or []
+    if not args.runs and not members:
+        raise ValueError("RUN: expected folders of runs, or --ensemble A B, found neither")
     if args.commons is not None:
         added, total = commons.add(args.commons, args.runs)
         _say(f"{args.commons}: {added} runs added or renewed, {total} lines")
         return
-    runs = compare.find_runs(args.runs)
+    if members and args.split != "test":
+        raise ValueError(f"--split: runs keep the predictions of the test set, found {args.split} with --ensemble")
+    runs = compare.find_runs([*args.runs, *(Path(member) for member in members if Path(member).is_dir())])
     methods = compare.group(runs, args.split)
+    with TemporaryDirectory() as folder:  # a pair of runs is one more run while the table is made
+        if members:
+            one, other = (ensemble.find(methods, member) for member in members)
+            methods.append(ensemble.average(one, other, Path(folder)))
+        _compare(args, runs, methods)
+
+
+def _compare(args: Namespace, runs: list, methods: list) -> None:
+    from .tools import compare, evidence
+
     _say(f"{len(runs)} runs of {len(methods)} methods, {args.split} split")
     print(compare.TABLES[args.format](methods, args.metrics))
     if args.format != "csv" and (args.baseline is not None or args.intervals):
