@@ -116,7 +116,7 @@ def sera(labels, preds, relevance) -> float:
     Raises:
         ValueError: sizes that do not fit, NaN, phi outside [0, 1] or 0 for all labels, which would call every model perfect.
 
-    Source: Ribeiro and Moniz, "Imbalanced regression and extreme value prediction" (Machine Learning 2020), equation 8.
+    Source: Ribeiro and Moniz (Machine Learning 2020), equation 8.
     """
     preds, labels = _pair(preds, labels)
     if not callable(relevance):

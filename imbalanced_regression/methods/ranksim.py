@@ -1,9 +1,8 @@
 """RankSim: for every sample, rank the others by feature similarity as their labels rank them.
 
 The one idea: a ranking has no useful gradient, so the backward pass ranks once more, where the loss would push the
-similarities, and takes the difference of the two rankings. Source: "RankSim: Ranking Similarity Regularization for Deep
-Imbalanced Regression" (Gong, Mori, Tung; ICML 2022, section 3); the gradient is the black-box differentiation of
-combinatorial solvers (Vlastelica et al., ICLR 2020). A patent application covers the method: US 2023/0214651.
+similarities, and takes the difference of the two rankings. Source: RankSim (ICML 2022, section 3); the gradient is the
+black-box differentiation of combinatorial solvers. A patent application covers the method: US 2023/0214651.
 """
 
 from __future__ import annotations
