@@ -105,6 +105,9 @@ def _with_preset(parser: ArgumentParser, words: Sequence[str] | None, args: Name
         found = presets.find(benchmark, args.preset)
         parser.set_defaults(**found.flags, preset_says=str(found))
         args = parser.parse_plainly(words)
+    for name in ("then_epochs", "then_lr", "then_batch_size"):
+        if name in given and args.then == "none":
+            raise ValueError(f"--{name}: is of the second stage, found --then none; add --pretrain rnc --then linear")
     if "loss" in given and args.head != "linear":
         raise ValueError(f"--loss {args.loss}: --head {args.head} is trained by a loss of its own; leave --loss out")
     if "loss" in given and args.pretrain != "none" and args.then == "none":
@@ -215,9 +218,6 @@ def _check_then(args: Namespace) -> None:
     if args.then != "none" and args.resume and not args.evaluate:
         raise ValueError(f"--resume: with --then it goes on in whichever stage the run stands, found {args.resume}; leave out "
                          "the path")
-    for name in ("then_epochs", "then_lr", "then_batch_size"):
-        if getattr(args, name) is not None and args.then == "none":
-            raise ValueError(f"--{name}: is of the second stage, found --then none; add --pretrain rnc --then linear")
     check_least(args, then_epochs=1, then_batch_size=1)
     check_above_0(args, "then_lr")
 

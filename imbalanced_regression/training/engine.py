@@ -73,14 +73,12 @@ def run(
     runtime, folder = runtime or Runtime(), Path(folder)
     settings = plan.settings() if settings is None else settings
     if model.constant is not None:
-        return measure_constant(model, splits, measure, plan, folder, runtime, settings)
+        return measure_constant(model, Feed(splits, plan, runtime), measure, plan, folder, settings)
     if not plan.evaluate:
         check_batches(model, splits, objective, plan, runtime)
     chosen_on = "test" if splits.val is splits.test else "val"
-    training = begin(
-        model, objective, plan, runtime, folder, renames=renames, settings=settings,
-        chosen_by=(f"{chosen_on} {select}", len(splits.val)),  # type: ignore[arg-type]
-    )
+    chosen_by = (f"{chosen_on} {select}", len(splits.val))  # type: ignore[arg-type]
+    training = begin(model, objective, plan, runtime, folder, renames=renames, settings=settings, chosen_by=chosen_by)
     feed = Feed(splits, plan, runtime)
     if plan.evaluate:
         return _result(training, feed, measure)
@@ -114,12 +112,12 @@ def run(
 
 
 def measure_constant(
-    model: Regressor, splits: Splits, measure: Measure, plan: Plan, folder: Path, runtime: Runtime, settings: dict[str, Any]
+    model: Regressor, feed: Feed, measure: Measure, plan: Plan, folder: Path, settings: dict[str, Any]
 ) -> dict:
     """What `run` returns of a model that predicts its `constant`: nothing is trained, and the folder holds no checkpoint."""
-    with locked_folder(folder, settings, runtime, overwrite=plan.overwrite and plan.resume is None):
+    with locked_folder(folder, settings, feed.runtime, overwrite=plan.overwrite and plan.resume is None):
         logger.info("nothing is trained: %g is predicted for every sample", model.constant)
-        return {"best_epoch": None, **_measured(model, Feed(splits, plan, runtime), measure), "distribution": None}
+        return {"best_epoch": None, **_measured(model, feed, measure), "distribution": None}
 
 
 def _result(training: Training, feed: Feed, measure: Measure) -> dict:
