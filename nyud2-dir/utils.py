@@ -126,7 +126,8 @@ def examples(model, dataset, runtime, count: int = 4) -> list[tuple[np.ndarray, 
     found = []
     for i in np.unique(np.linspace(0, len(dataset) - 1, count + 2).round().astype(int)[1:-1]):
         image, depth, _ = dataset[int(i)]
-        preds = model(runtime.move(image[None]))[0].float().cpu()
+        with runtime.autocast():  # `forward` by itself, or the model would be compiled anew for a batch of one
+            preds = model.forward(runtime.move(image[None]))[0].float().cpu()
         preds = torch.nn.functional.interpolate(preds, depth.shape[-2:], mode="bilinear", align_corners=True)
         shown = (image.permute(1, 2, 0) * torch.tensor(STD) + torch.tensor(MEAN)).clamp(0, 1)
         found.append((shown.numpy(), depth[0].numpy(), preds[0, 0].numpy()))
