@@ -121,6 +121,7 @@ class ReleasedFDS(FDS):
 
     def _update_running(self, epoch: int) -> None:
         count, mean, m2 = self._merged_over_ranks()
+        odd = self._odd
         self.forget_observed()
         if epoch < self.start_update:
             return
@@ -129,7 +130,7 @@ class ReleasedFDS(FDS):
             for outside, edge in ((rows, 0), (rows + 1, rows - 1)):
                 _add_row(count, mean, m2, outside, edge)
             count, mean, m2 = count[:rows], mean[:rows], m2[:rows]
-        check_observed(count, mean, m2, epoch, self.bucket_start)
+        check_observed(count, mean, m2, epoch, self.bucket_start, odd)
         var = m2 / torch.where(count > 1, count - 1, 1)
         self.num_samples_tracked += count[:, 0].to(self.num_samples_tracked)
         if self.momentum is None:

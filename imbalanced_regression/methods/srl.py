@@ -153,7 +153,7 @@ class SRL(OwnTypes):
         draw = torch.Generator().manual_seed(int(seed))
         sphere = unit_rows(torch.randn(int(points), self.feature_dim, generator=draw))
         self.register_buffer("_points", sphere, persistent=False)
-        self._begun: bool | None = None  # whether any surrogate is known, without asking the device in every step
+        self._begun = False  # whether any surrogate is known, without asking the device in a step
 
     def extra_repr(self) -> str:
         return (
@@ -181,8 +181,6 @@ class SRL(OwnTypes):
             if self.training:
                 self.sums += sums.detach()
                 self.counts += counts
-            if self._begun is None:
-                self._begun = bool(self.known.any())
             if not self._begun:
                 return sums[:1, :1].sum() * 0
             here = counts > 0
@@ -217,8 +215,8 @@ class SRL(OwnTypes):
         self.known |= here
         self.sums.zero_()
         self.counts.zero_()
-        self._begun = None
+        self._begun = bool(self.known.any())
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._begun = None
+        self._begun = bool(self.known.any())
