@@ -161,12 +161,39 @@ def test_an_explicit_split_decides_the_rows_and_zero_shot_labels_are_measured_ap
         (["--split_seed", "-1"], "--split_seed.*-1"),
         (["--lds"], "--lds.*--reweight"),
         (["--terms", "ranksim", "ranksim"], "--terms: ranksim is named twice"),
+        (["--model", "gbdt", "--terms", "ranksim"], "--terms: --model gbdt has no network"),
+        (["--model", "gbdt", "--loss", "bmc"], "--loss: --model gbdt has no network, .*--loss l1 or mse, found bmc"),
     ],
 )
 def test_flags_that_cannot_be_end_with_one_line_and_exit_code_2(flags, named, tmp_path):
     said = execute(["train.py", *SMALL, *flags, "--store_root", tmp_path], UCI, code=2)
     assert re.search(named, said)
     assert len(said.strip().splitlines()) == 1
+
+
+def test_gradient_boosting_leaves_a_runs_files_and_chooses_its_trees_by_the_validation_rows(tmp_path):
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    flags = ["--data_dir", "sample", "--epochs", "12", "--model", "gbdt", "--reweight", "inverse", "--lds", "--lr", "0.7"]
+    execute(["train.py", *flags, "--store_root", tmp_path, "--device", "cpu"], UCI)
+    (folder,) = tmp_path.iterdir()
+    assert folder.name == "uci_concrete_gbdt_lds_gau_5_2_boosting_l1_0.7_all"
+    assert {"args.json", "metrics.json", "predictions.csv", "report.png", "training.log"} <= {f.name for f in folder.iterdir()}
+
+    data = from_folder("uci-dir", "datasets").read_splits("concrete", UCI / "sample")
+    utils = from_folder("uci-dir", "utils")
+    weights = utils.sample_weights(utils.TABLES["concrete"].bins, data["train"].labels, "inverse", True)
+    slow = {}
+    for count in range(1, 13):
+        model = HistGradientBoostingRegressor(loss="absolute_error", learning_rate=0.7, max_iter=count, max_features=0.8,
+                                              early_stopping=False, random_state=0)
+        model.fit(data["train"].inputs.numpy(), data["train"].labels, sample_weight=weights)
+        error = np.abs(model.predict(data["val"].inputs.numpy()) - data["val"].labels).mean()
+        slow[count] = error, model.predict(data["test"].inputs.numpy())
+    best = min(slow, key=lambda count: slow[count][0])
+    assert json.loads((folder / "metrics.json").read_text())["best_epoch"] == best - 1
+    rows = list(csv.DictReader((folder / "predictions.csv").read_text().splitlines()))
+    np.testing.assert_allclose([float(row["prediction"]) for row in rows], slow[best][1], rtol=1e-6)
 
 
 def test_other_benchmarks_say_that_they_have_no_rows_to_resample():

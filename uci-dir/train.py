@@ -5,6 +5,7 @@
     python train.py --resample smogn                                    # SMOGN; also smoter, over, under
     python train.py --terms ranksim --ranksim_strength 10               # any method of the library
     python train.py --retrain_fc --pretrained <ckpt> --reweight inverse # RRT
+    python train.py --model gbdt --reweight sqrt_inv --lds              # gradient boosting instead of a network
     python train.py --evaluate --resume <ckpt>
 
 Without the data: python train.py --data_dir sample, which holds concrete.
@@ -15,7 +16,7 @@ from __future__ import annotations
 from imbalanced_regression import choices, cli, flags, stages
 
 DATASETS = ("airfoil", "abalone", "real_estate", "concrete")
-MODELS = ("mlp", "wide")
+MODELS = ("mlp", "wide", "gbdt")
 DEFAULTS = {
     "loss": "l1", "lr": 5e-3, "batch_size": 128, "lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2, "bucket_num": None,
     "bucket_start": 0, "workers": 0, "print_freq": 100, "model": "mlp", "bmc_sigma": 3.0, "gai_sigma": 3.0, "bni_sigma": 3.0,
@@ -28,12 +29,16 @@ def parse_args():
     flags.add(parser, DEFAULTS, "uci-dir")
     group = parser.add_argument_group("UCI-DIR")
     group.add_argument("--dataset", choices=DATASETS, default="concrete", help="the table")
-    group.add_argument("--model", choices=MODELS, default="mlp", help="hidden layers 20-30-10, or 256-256-64")
-    group.add_argument("--epochs", type=int, default=80, help="passes over the training rows")
+    group.add_argument("--model", choices=MODELS, default="mlp", help="hidden layers 20-30-10, 256-256-64; or trees")
+    group.add_argument("--epochs", type=int, default=80, help="passes over the training rows; gbdt: trees")
     group.add_argument("--schedule", type=int, nargs="*", default=[50, 70], help="epochs at which the rate falls to a tenth")
     group.add_argument("--weight_decay", type=float, default=0.0, help="of the optimizer")
     group.add_argument("--split", metavar="FILE", help="csv of index,label,split; default: the seeded balanced split")
     group.add_argument("--split_seed", type=int, default=0, help="seed of the balanced split")
+    if parser.parse_known_args()[0].model == "gbdt":
+        import trees
+
+        parser.set_defaults(**trees.DEFAULTS)
     args = parser.parse_args()
     if args.bucket_num is None:
         from utils import TABLES
@@ -41,6 +46,8 @@ def parse_args():
         args.bucket_num = TABLES[args.dataset].bins.count
     plan = flags.plan(args)
     cli.check_least(args, split_seed=0)
+    if args.model == "gbdt":
+        trees.check(args)  # imported above
     return args, plan
 
 
@@ -70,14 +77,20 @@ def main() -> None:
         labels = choices.Labels(table.bins, table.bins.counts(train.labels), train.labels)
         train.weights = flags.sample_weights(args, labels, partial(sample_weights, table.bins))
 
+        def measure(preds, values, _):
+            return evaluate(preds, values, train_labels, table)
+
         seed_all(args.seed)
-        encoder = Encoder(train.inputs.shape[1], args.model)
-        head = ScaledLinear.of(encoder.feature_dim, train_labels)
-        model = Regressor(encoder, head, flags.build_fds(args, partial(FDS, bins=table.bins), encoder.feature_dim))
-        result = stages.train(
-            args, plan, model, Splits(**data, collate=collate), labels,
-            Arrays(lambda preds, values, _: evaluate(preds, values, train_labels, table)), folder=folder, runtime=ranks,
-        )
+        if args.model == "gbdt":
+            import trees
+
+            result = trees.run(args, data, measure, folder, ranks)
+        else:
+            encoder = Encoder(train.inputs.shape[1], args.model)
+            head = ScaledLinear.of(encoder.feature_dim, train_labels)
+            model = Regressor(encoder, head, flags.build_fds(args, partial(FDS, bins=table.bins), encoder.feature_dim))
+            splits = Splits(**data, collate=collate)
+            result = stages.train(args, plan, model, splits, labels, Arrays(measure), folder=folder, runtime=ranks)
         if ranks.is_main:
             report.write(
                 None if args.evaluate else folder, result, train_labels=train_labels, bins=table.bins,

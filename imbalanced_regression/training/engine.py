@@ -82,8 +82,9 @@ def run(
         chosen_by=(f"{chosen_on} {select}", len(splits.val)),  # type: ignore[arg-type]
     )
     feed = Feed(splits, plan, runtime)
+
     if plan.evaluate:
-        return _result(training, feed, measure)
+        return _outcome(training, feed, measure)
 
     with locked_folder(folder, training.settings, runtime, overwrite=plan.overwrite and plan.resume is None):
         copy_best_checkpoint(training, folder)
@@ -110,7 +111,14 @@ def run(
                     raise Interrupted(number, f"epoch {epoch + 1} is saved, --resume goes on from there")
 
         training.load_tested(folder, plan)
-        return _result(training, feed, measure)
+        return _outcome(training, feed, measure)
+
+
+def _outcome(training: Training, feed: Feed, measure: Measure) -> dict:
+    """What `run` returns."""
+    told = getattr(training.model.head, "distribution", None)
+    found = _measured(training.wrapped, feed, measure)
+    return {"best_epoch": training.best_epoch, **found, "distribution": told, "cost": cost_of(training)}
 
 
 def measure_constant(
@@ -120,12 +128,6 @@ def measure_constant(
     with locked_folder(folder, settings, runtime, overwrite=plan.overwrite and plan.resume is None):
         logger.info("nothing is trained: %g is predicted for every sample", model.constant)
         return {"best_epoch": None, **_measured(model, Feed(splits, plan, runtime), measure), "distribution": None}
-
-
-def _result(training: Training, feed: Feed, measure: Measure) -> dict:
-    """What `run` returns of the model as it stands."""
-    told = {"distribution": getattr(training.model.head, "distribution", None), "cost": cost_of(training)}
-    return {"best_epoch": training.best_epoch, **_measured(training.wrapped, feed, measure), **told}
 
 
 def _measured(wrapped: nn.Module, feed: Feed, measure: Measure) -> dict:
