@@ -31,9 +31,11 @@ def main() -> None:
     sample = out / ("sample-quick" if args.quick else "sample")
     faces, train = ("64", [*TRAIN, "--epoch", "1", "--batch_size", "32"]) if args.quick else ("4000", TRAIN)
     call("make_sample.py", "--train", faces, "--size", "32", "--out", str(sample), "--overwrite")
-    jobs = str(min(2, os.cpu_count() or 1))
-    call("-m", "imbalanced_regression", "sweep", str(HERE), "--methods", *ROWS, "--seeds", *args.seeds, "--jobs", jobs,
-         "--out", str(out / "runs"), "--no_published", "--picture", str(out / "gain.png"), "--", "--data_dir", str(sample), *train)
+    call(
+        "-m", "imbalanced_regression", "sweep", str(HERE), "--methods", *ROWS, "--seeds", *args.seeds, "--no_published",
+        "--jobs", str(min(2, os.cpu_count() or 1)), "--out", str(out / "runs"), "--picture", str(out / "gain.png"),
+        "--", "--data_dir", str(sample), *train,
+    )
     print(f"\nErrors in years on drawn faces: no benchmark result. A report.png lies in each run's folder below {out / 'runs'}.")
 
 
