@@ -36,7 +36,7 @@ def main() -> None:
         "--jobs", str(min(2, os.cpu_count() or 1)), "--out", str(out / "runs"), "--picture", str(out / "gain.png"),
         "--", "--data_dir", str(sample), *train,
     )
-    print(f"\nErrors in years on drawn faces: no benchmark result. A report.png lies in each run's folder below {out / 'runs'}.")
+    print(f"\nErrors in years on drawn faces, no benchmark result. A report.png lies in each run's folder below {out / 'runs'}")
 
 
 def call(*words: str) -> None:
