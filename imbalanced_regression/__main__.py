@@ -159,6 +159,8 @@ def parse_args() -> Namespace:
     sweep.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text", help="of the table")
     sweep.add_argument("--baseline", metavar="ROW", help="differences to this row, with corrected p; default: vanilla")
     sweep.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over seeds and test samples")
+    sweep.add_argument("--no_published", action="store_true", help="without published numbers, for runs on other data")
+    sweep.add_argument("--picture", type=Path, metavar="PNG", help="draw the gain over vanilla per bin, and ranks")
     sweep.add_argument("--mixed", action="store_true", help="show runs of different versions of this software in one table")
 
     verify = commands.add_parser("verify", description=_VERIFY, help="does a table hold, by fresh runs?")
@@ -275,9 +277,11 @@ def run_features(args: Namespace) -> None:
 
 
 def run_sweep(args: Namespace) -> None:
-    from .tools import launchers, rows, sweep
+    from .tools import launchers, overview, rows, sweep
 
     check_least(args, jobs=1, minutes=1, cpus=1, gpus_per_run=0)
+    if args.picture is not None and (args.picture.suffix.lower() != ".png" or not args.picture.parent.is_dir()):
+        raise ValueError(f"--picture: expected a name that ends in .png in a folder that is there, found {args.picture}")
     gpus = [gpu.strip() for gpu in args.gpus.split(",") if gpu.strip()]
     numbers, own = rows.seeds(args.seeds), [rows.own_row(text) for text in args.row]
     benchmarks = [rows.read_benchmark(folder) for folder in args.folders]
@@ -301,7 +305,11 @@ def run_sweep(args: Namespace) -> None:
     if found and not args.mixed:
         raise ValueError(f"--mixed: the runs were made by {len(found)} versions of this software ({', '.join(found)}); "
                          "pass it to see them in one table all the same")
-    print(sweep.tables(jobs, args.format, args.metrics, baseline=args.baseline, intervals=args.intervals))
+    print(sweep.tables(jobs, args.format, args.metrics, baseline=args.baseline, intervals=args.intervals,
+                       published=not args.no_published))
+    if args.picture is not None:
+        for path in overview.pictures(sweep.methods(jobs), args.metrics, args.picture):
+            _say(f"picture: {path}")
 
 
 class _Progress:

@@ -260,3 +260,15 @@ def test_submitits_local_executor_runs_the_same_jobs(folder, tmp_path):
     assert [job.result() for job in done] == ["done", "done"]
     assert [sweep.state(job) for job in jobs] == ["done", "done"]
     assert launchers.submit(jobs, tmp_path / "sweep", cluster="local") == []
+
+
+def test_runs_that_need_others_are_submitted_after_them(folder, tmp_path):
+    from imbalanced_regression.tools import launchers
+
+    text = METHODS + '\n[third]\nflags = "--pretrained {again}"\n'
+    (folder / "methods.toml").write_text(text)
+    jobs = rows.make_jobs([rows.read_benchmark(folder)], ["third", "inv"], [], [0, 1], [], tmp_path / "sweep")
+    levels = [[(job.row.name, job.seed) for job in level] for level in launchers._levels(jobs)]
+    assert [sorted(level) for level in levels] == [
+        [("inv", 0), ("inv", 1), ("vanilla", 0), ("vanilla", 1)], [("again", 0), ("again", 1)], [("third", 0), ("third", 1)],
+    ]

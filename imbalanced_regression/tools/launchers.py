@@ -53,8 +53,23 @@ class Remote:
         return submitit.helpers.DelayedSubmission(Remote(self.job, self.jobs))
 
 
+def _levels(waiting: list[Job]) -> list[list[Job]]:
+    """The runs in the order they can be started: each level needs checkpoints of the levels before it alone."""
+    names = {(job.row.name, job.dataset, job.benchmark, job.seed) for job in waiting}
+    levels, left = [], list(waiting)
+    while left:
+        first = [job for job in left
+                 if not any((need, job.dataset, job.benchmark, job.seed) in names for need in job.row.needs)] or left
+        names -= {(job.row.name, job.dataset, job.benchmark, job.seed) for job in first}
+        levels.append(first)
+        left = [job for job in left if job not in first]
+    return levels
+
+
 def submit(jobs: list[Job], root: Path, *, cluster: str = "slurm", at_once: int = 1, **parameters):
-    """Submit the runs that are not done as one job array; returns submitit's jobs.
+    """Submit the runs that are not done as a job array, and those that need their checkpoints as one that comes after it.
+
+    Runs that only wait for others would else fill the array's places for good. Returns submitit's jobs.
 
     Args:
         cluster: "slurm", or submitit's "local" or "debug".
@@ -72,9 +87,17 @@ def submit(jobs: list[Job], root: Path, *, cluster: str = "slurm", at_once: int 
     if not waiting:
         return []
     try:
-        executor = submitit.AutoExecutor(folder=root / "jobs", cluster=cluster)
-        executor.update_parameters(**parameters, **({"slurm_array_parallelism": at_once} if cluster == "slurm" else {}))
-        with executor.batch():
-            return [executor.submit(Remote(job, jobs)) for job in waiting]
+        submitted: list = []
+        for level in _levels(waiting):
+            slurm: dict = {"slurm_array_parallelism": at_once} if cluster == "slurm" else {}
+            if slurm and submitted:
+                before = {job.job_id.partition("_")[0] for job in submitted}
+                slurm["slurm_additional_parameters"] = {"dependency": ":".join(["afterany", *sorted(before)])}
+            executor = submitit.AutoExecutor(folder=root / "jobs", cluster=cluster)
+            executor.update_parameters(**parameters, **slurm)
+            with executor.batch():
+                made = [executor.submit(Remote(job, jobs)) for job in level]
+            submitted += made
+        return submitted
     except RuntimeError as error:  # submitit's word for sbatch that is not there
         raise ValueError(f"--launcher: {cluster} cannot be used here ({error}); --launcher local does without") from None

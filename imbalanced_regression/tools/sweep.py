@@ -134,9 +134,10 @@ def methods(jobs: list[Job]) -> dict[str, list[Method]]:
 
 
 def tables(
-    jobs: list[Job], form: str, metrics: list[str] | None, *, baseline: str | None = None, intervals: bool = False
+    jobs: list[Job], form: str, metrics: list[str] | None, *, baseline: str | None = None, intervals: bool = False,
+    published: bool = True,
 ) -> str:
-    """What `compare` prints of the finished runs, for each data set, with their cost and the published numbers.
+    """What `compare` prints of the finished runs, for each data set, with their cost, and the published numbers if wanted.
 
     `baseline` None takes the row vanilla where every data set has it besides others.
     """
@@ -145,4 +146,4 @@ def tables(
         return ""
     if baseline is None and all({"vanilla"} < {row.name for row in rows} for rows in found.values()):
         baseline = "vanilla"
-    return overview(found, form, metrics, baseline=baseline, intervals=intervals, cost=True, published=True)
+    return overview(found, form, metrics, baseline=baseline, intervals=intervals, cost=True, published=published)
