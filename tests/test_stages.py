@@ -320,6 +320,14 @@ def test_the_run_says_whose_schedule_it_has(tmp_path, caplog):
     assert "switched on" not in caplog.text
 
 
+@pytest.mark.parametrize("words", [("--terms", "conr"), ("--pretrain", "rnc")])
+def test_one_view_where_a_method_is_made_for_two_trains_with_a_warning(tmp_path, caplog, words):
+    on_toys(tmp_path / "two", *words, "--epochs", "1")
+    assert "made for 2 views" not in caplog.text
+    on_toys(tmp_path / "one", *words, "--epochs", "1", "--views", "1")
+    assert "--views: the objective is made for 2 views of each sample, found 1; --views 2 gives them" in caplog.text
+
+
 # -- what is refused -----------------------------------------------------------------------------------------------------
 
 
