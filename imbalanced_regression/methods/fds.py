@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..bins import Bins, as_array, check_bins
 from . import bin_statistics
 from .bin_statistics import Sums, merged_over_ranks, smoothed_over_bins, zero_sums
+from .calibration import Tables, moved
 from .own_types import OwnTypes
 from .rows import may_look
 from .windows import get_lds_kernel_window
@@ -153,16 +154,11 @@ class FDS(OwnTypes):
             return features
         rows = self._rows(features, labels)
         dtype = torch.promote_types(features.dtype, self.running_mean.dtype)  # a float64 model is calibrated in float64
-        minus_mean, scale, smoothed_mean = (part.movedim(-1, 1).to(dtype) for part in self._calibration(rows))
-        # not folded into z * scale + shift: with a large mean and a small variance that loses all digits in float32
-        return smoothed_mean.addcmul_(minus_mean.add_(features), scale).to(features.dtype)
+        return moved(features, *self._calibration(rows), dtype)
 
-    def _calibration(self, rows: Tensor) -> list[Tensor]:
-        """-mu, scale and mu~ for each label's row: rows (B, ...) -> three new (B, ..., D); 0, 1 and 0 for the identity.
-
-        Computed from the buffers as they are, whoever wrote them, for the K rows or the B labels, whichever are fewer:
-        a step costs a look-up and never more than a few operations per feature, and nothing can be out of date.
-        """
+    def _calibration(self, rows: Tensor) -> tuple[Tables, Tensor | None]:
+        """mu, scale and mu~ for the rows (B, ...) of labels: tables (K, D) and an index into them, or (B, ..., D) and None,
+        whichever are fewer, from the buffers as they are: nothing is out of date."""
         statistics = [
             self.running_mean_last_epoch, self.running_var_last_epoch,
             self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch, self.num_samples_tracked[:, None],
@@ -171,10 +167,14 @@ class FDS(OwnTypes):
         if few:
             statistics = [nn.functional.embedding(rows, part) for part in statistics]
         mean, var, smoothed_mean, smoothed_var, tracked = statistics
-        moves = (tracked > 0) & (var > 0) & (smoothed_var >= 0)
-        scale = (smoothed_var / var).clamp(*self.clip).sqrt()
-        table = [torch.where(moves, -mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0)]
-        return table if few else [nn.functional.embedding(rows, part) for part in table]
+        scale = (smoothed_var / var).clamp_(*self.clip).sqrt_()
+        # where every row is seen and every channel varies, to ask is all that it takes
+        look = may_look(var) and var.numel() > 0
+        if not (look and tracked.min() > 0 and var.min() > 0 and smoothed_var.min() >= 0):
+            moves = (tracked > 0) & (var > 0) & (smoothed_var >= 0)
+            mean, smoothed_mean = torch.where(moves, mean, 0), torch.where(moves, smoothed_mean, 0)
+            scale = torch.where(moves, scale, 1)
+        return (mean, scale, smoothed_mean), None if few else rows
 
     def _checked(self, features: Tensor, labels) -> Tensor:
         """The labels as a tensor beside the features: (B,), or (B, H, W) for dense features."""
