@@ -46,7 +46,7 @@ def run(args: Namespace, data: Mapping, metrics: Callable[..., dict], folder: Pa
         from sklearn.ensemble import HistGradientBoostingRegressor
     except ImportError:
         raise ValueError('--model gbdt: needs scikit-learn; pip install "imbalanced_regression[sklearn]"') from None
-    from imbalanced_regression.flags import select, settings
+    from imbalanced_regression.flags import settings
     from imbalanced_regression.training.session import locked_folder
 
     train = data["train"]
@@ -57,7 +57,7 @@ def run(args: Namespace, data: Mapping, metrics: Callable[..., dict], folder: Pa
     with locked_folder(folder, settings(args), runtime, overwrite=args.overwrite):
         model.fit(train.inputs.numpy(), train.labels, sample_weight=train.weights)
         stages = {part: np.stack(list(model.staged_predict(data[part].inputs.numpy()))) for part in ("val", "test")}
-        power = 2 if select(args) == "mse" else 1
+        power = 2 if args.loss == "mse" else 1
         best = int((np.abs(stages["val"] - data["val"].labels) ** power).mean(axis=1).argmin())
         kept = {part: tuple(np.asarray(values, np.float32)[:, None] for values in (
             stages[part][best], data[part].labels, data[part].weights)) for part in stages}
