@@ -6,7 +6,7 @@
     python train.py --retrain_fc --pretrained <ckpt> --reweight inverse          # RRT
     python train.py --evaluate --resume <ckpt>
     CUDA_VISIBLE_DEVICES=0,1,2,3 python train.py                                 # DataParallel
-    torchrun --nproc_per_node 4 train.py --amp bf16 --channels_last --compile    # a process for each GPU
+    torchrun --nproc_per_node 4 train.py --amp bf16 --channels_last --local_bn --compile    # a process for each GPU
     python make_sample.py && python train.py --data_dir sample --model resnet18 --img_size 32   # drawn faces, on a CPU
 """
 
@@ -41,7 +41,7 @@ def main() -> None:
     from imbalanced_regression.training import Arrays
     from imbalanced_regression.training.randomness import seed_all
 
-    with flags.started(args, args.dataset, args.model, suffix=flags.split_name(args)) as (ranks, folder):
+    with flags.started(args, args.dataset, args.model, suffix=flags.split_name(args), images=True) as (ranks, folder):
         rows = read_splits(
             args.data_dir, args.dataset, split=args.split, skip_bad_images=args.skip_bad_images, img_size=args.img_size,
             workers=args.workers,

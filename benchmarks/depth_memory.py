@@ -3,24 +3,23 @@
     python benchmarks/depth_memory.py            # batch 32 at 228 x 304, bf16, with FDS; seconds
 
 Counted are the bytes that autograd keeps for the backward pass at two small batch sizes, scaled linearly to `--batch_size`,
-and parameters, gradients and Adam's two moments. Tensors have shapes but no contents (fake). Not counted: the workspace of
-convolutions, fragmentation, CUDA itself.
+and parameters, gradients and Adam's two moments. Tensors lie on a fake GPU, under CUDA's rules of autocast (fake_gpu.py). Not
+counted: the workspace of convolutions, fragmentation, CUDA itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "nyud2-dir")]
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / "nyud2-dir")]
 
-from loss import LOSSES  # noqa: E402  # found through the path set above
+from fake_gpu import autocast_of_a_gpu, fake_gpu, kept_for_backward  # noqa: E402  # found through the path set above
+from loss import LOSSES  # noqa: E402
 from models.net import make_model, output_size  # noqa: E402
 
 
@@ -32,8 +31,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=304)
     parser.add_argument("--fp32", action="store_true", help="without mixed precision")
     args = parser.parse_args()
-    warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")  # FDS asks whether its table is fresh
-    with FakeTensorMode():
+    with fake_gpu():
         model = make_model(args.model, fds=True)
         model.fds.num_samples_tracked.fill_(1)
         one, two = (kept(model, batch, args) for batch in (1, 2))
@@ -47,22 +45,11 @@ def main() -> None:
 
 def kept(model: torch.nn.Module, batch: int, args) -> int:
     """Bytes of the different storages that one forward pass saves, without the parameters."""
-    parameters = {p.untyped_storage()._cdata for p in model.parameters()}
-    storages: dict[int, int] = {}
-    alive = []  # a freed storage's address could be given out again
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        alive.append(storage)
-        if storage._cdata not in parameters:
-            storages[storage._cdata] = storage.nbytes()
-        return tensor
-
     images = torch.randn(batch, 3, args.height, args.width)
     depth = 1 + 8 * torch.rand(batch, 1, *output_size(args.height, args.width))
     model.train()
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16, enabled=not args.fp32):
+    with kept_for_backward(model) as storages:
+        with autocast_of_a_gpu(None if args.fp32 else torch.bfloat16):
             preds, _ = model(images, depth, 1)
         LOSSES["mse"](preds.float(), depth, torch.ones_like(depth))
     return sum(storages.values())

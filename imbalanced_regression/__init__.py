@@ -67,6 +67,7 @@ _HOME = {
     "climbed": ".methods.bsam",
     "LogTarget": ".methods.targets",
     "BoxCox": ".methods.targets",
+    "TargetUnit": ".methods.targets",
     "constant_baseline": ".methods.targets",
     "shot_metrics": ".metrics",
     "ause": ".uncertainty",
@@ -109,7 +110,7 @@ if TYPE_CHECKING:
     from .methods.relevance import Relevance
     from .methods.resampling import random_oversample, random_undersample, smogn, smoter
     from .methods.srl import SRL, enveloping, homogeneity, srl_contrastive
-    from .methods.targets import BoxCox, LogTarget, constant_baseline
+    from .methods.targets import BoxCox, LogTarget, TargetUnit, constant_baseline
     from .methods.uvote import UVOTE, uvote_loss, uvote_point, uvote_weights
     from .methods.vir import NIG, nig_loss, nig_nll
     from .methods.windows import get_lds_kernel_window

@@ -42,6 +42,7 @@ _COMPARE = f"""The paper's table from finished runs: methods x all, many, medium
     {PROGRAM} compare checkpoint --metrics sera ccc --cost        # metrics that the runs lack come from their predictions
     {PROGRAM} compare sweep --published --format latex            # several data sets at once, and ranks over them
     {PROGRAM} compare sweep --commons results/uci-dir.csv         # a line for each run that `sweep` has made
+    {PROGRAM} compare --ensemble runs/vanilla runs/inverse        # and the mean of their predictions, paired by seed
 
 Runs whose flags are equal but for the seed and the names of files are one method: mean +- standard deviation (n - 1).
 The picture shows, bin by bin, how much lower each method's MAE is than the vanilla one's (or the first's).
@@ -117,7 +118,9 @@ def parse_args() -> Namespace:
     inspect.add_argument("--out", type=Path, default=Path("inspect.png"), metavar="PNG", help="where the picture goes")
 
     compare = commands.add_parser("compare", description=_COMPARE, help="finished runs -> the paper's table")
-    compare.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run's folder, or a folder of such folders")
+    compare.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="a run's folder, or a folder of such folders")
+    compare.add_argument("--ensemble", nargs=2, metavar=("A", "B"),
+                         help="also the mean of two methods' predictions: folders of their runs, or names in the table")
     compare.add_argument("--format", choices=("text", "markdown", "csv", "latex"), default="text", help="of the table")
     compare.add_argument("--baseline", metavar="NAME", help="a method of the table: differences to it, with corrected p")
     compare.add_argument("--intervals", action="store_true", help="95 %% bootstrap intervals over seeds and test samples")
@@ -228,27 +231,38 @@ def run_inspect(args: Namespace) -> None:
 
 
 def run_compare(args: Namespace) -> None:
-    from .tools import commons, compare, later, overview
+    from tempfile import TemporaryDirectory
 
+    from .tools import commons, compare, ensemble, later, overview
+
+    members = args.ensemble or []
+    if not args.runs and not members:
+        raise ValueError("RUN: expected folders of runs, or --ensemble A B, found neither")
     if args.commons is not None:
         added, total = commons.add(args.commons, args.runs)
         _say(f"{args.commons}: {added} runs added or renewed, {total} lines")
         return
     if not args.out.parent.is_dir():
         raise ValueError(f"--out: there is no folder {args.out.parent}")
-    runs = compare.find_runs(args.runs)
+    if members and args.split != "test":
+        raise ValueError(f"--split: runs keep the predictions of the test set, found {args.split} with --ensemble")
+    runs = compare.find_runs([*args.runs, *(Path(member) for member in members if Path(member).is_dir())])
     datasets = {name: compare.group(own, args.split) for name, own in compare.by_dataset(runs).items()}
-    names = list(dict.fromkeys(method.name for methods in datasets.values() for method in methods))
-    several = f" on {len(datasets)} data sets" if len(datasets) > 1 else ""
-    _say(f"{len(runs)} runs of {len(names)} methods{several}, {args.split} split")
-    notes = [later.note(later.add(methods, args.metrics or ())) for methods in datasets.values() if args.split == "test"]
-    said = overview.overview(
-        datasets, args.format, args.metrics, baseline=args.baseline, intervals=args.intervals, cost=args.cost,
-        published=args.published, notes=list(dict.fromkeys(line for lines in notes for line in lines)),
-    )
-    print(said)
-    for path in overview.pictures(datasets, args.metrics, args.out):
-        _say(f"picture: {path}")
+    with TemporaryDirectory() as scratch:  # a pair of runs is one more run while the table is made
+        for number, methods in enumerate(datasets.values() if members else ()):
+            one, other = (ensemble.find(methods, member) for member in members)
+            methods.append(ensemble.average(one, other, Path(scratch, str(number))))
+        names = list(dict.fromkeys(method.name for methods in datasets.values() for method in methods))
+        several = f" on {len(datasets)} data sets" if len(datasets) > 1 else ""
+        _say(f"{len(runs)} runs of {len(names)} methods{several}, {args.split} split")
+        notes = [later.note(later.add(methods, args.metrics or ())) for methods in datasets.values() if args.split == "test"]
+        said = overview.overview(
+            datasets, args.format, args.metrics, baseline=args.baseline, intervals=args.intervals, cost=args.cost,
+            published=args.published, notes=list(dict.fromkeys(line for lines in notes for line in lines)),
+        )
+        print(said)
+        for path in overview.pictures(datasets, args.metrics, args.out):
+            _say(f"picture: {path}")
     if len(names) < 2:
         _say("one method: no picture of its gain over another")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import choices, presets
 from .cli import ArgumentParser, check_above_0, check_least, check_shares
+from .interrupt import Interrupted
 from .training.plan import Plan, plain
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def add(parser: ArgumentParser, defaults: Mapping[str, Any], benchmark: str = ""
     group.add_argument("--amp", choices=("none", "bf16", "fp16"), default="none", help="mixed precision")
     group.add_argument("--compile", action="store_true", help="compile the model (torch.compile)")
     group.add_argument("--channels_last", action="store_true", help="images in channels-last order")
+    group.add_argument("--local_bn", action="store_true",
+                       help="torchrun: BatchNorm by each process's own samples, as DataParallel's; --compile needs it there")
 
     group = parser.add_argument_group("files")
     group.add_argument("--data_dir", default="./data", help="where the data lies")
@@ -105,6 +108,9 @@ def _with_preset(parser: ArgumentParser, words: Sequence[str] | None, args: Name
         found = presets.find(benchmark, args.preset)
         parser.set_defaults(**found.flags, preset_says=str(found))
         args = parser.parse_plainly(words)
+    for name in ("then_epochs", "then_lr", "then_batch_size"):
+        if name in given and args.then == "none":
+            raise ValueError(f"--{name}: is of the second stage, found --then none; add --pretrain rnc --then linear")
     if "loss" in given and args.head != "linear":
         raise ValueError(f"--loss {args.loss}: --head {args.head} is trained by a loss of its own; leave --loss out")
     if "loss" in given and args.pretrain != "none" and args.then == "none":
@@ -215,9 +221,6 @@ def _check_then(args: Namespace) -> None:
     if args.then != "none" and args.resume and not args.evaluate:
         raise ValueError(f"--resume: with --then it goes on in whichever stage the run stands, found {args.resume}; leave out "
                          "the path")
-    for name in ("then_epochs", "then_lr", "then_batch_size"):
-        if getattr(args, name) is not None and args.then == "none":
-            raise ValueError(f"--{name}: is of the second stage, found --then none; add --pretrain rnc --then linear")
     check_least(args, then_epochs=1, then_batch_size=1)
     check_above_0(args, "then_lr")
 
@@ -356,17 +359,29 @@ def run_folder(args: Namespace, name: str, runtime: Runtime) -> Path:
 
 @contextlib.contextmanager
 def started(
-    args: Namespace, dataset: str, model: str, *, suffix: str = "", default_seed: int = 0
+    args: Namespace, dataset: str, model: str, *, suffix: str = "", default_seed: int = 0, images: bool = False
 ) -> Iterator[tuple[Runtime, Path]]:
-    """Join the other processes and start the log; gives the ranks and the run's folder, and leaves them."""
+    """Join the other processes and start the log; gives the ranks and the run's folder, and leaves them.
+
+    Benchmarks of `images`, all of one size, take all visible GPUs in one process where none is named; others the first, as
+    sending recurrent layers to each GPU in each step costs more than it gains.
+    """
     from .training import runtime
     from .training.log import start_log
 
-    ranks = runtime.start(args.device, args.amp, compile=args.compile, channels_last=args.channels_last)
+    ranks = runtime.start(
+        args.device, args.amp, compile=args.compile, channels_last=args.channels_last, local_bn=args.local_bn,
+        fixed_sizes=images, spread=images,
+    )
     start_log(ranks)
     name = run_name(args, dataset, model, default_seed=default_seed)
     folder = run_folder(args, f"{name}_{suffix}" if suffix else name, ranks)
-    yield ranks, folder
+    try:
+        yield ranks, folder
+    except Interrupted as signal:
+        if signal.said:  # the loop's own: all ranks have come to it; after any other error they may wait for one another
+            runtime.stop()
+        raise
     runtime.stop()
 
 

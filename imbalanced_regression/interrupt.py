@@ -21,7 +21,7 @@ class Interrupted(BaseException):
 
     def __init__(self, number: int, said: str = ""):
         super().__init__(f"interrupted by {signal.Signals(number).name}" + (f"; {said}" if said else ""))
-        self.number = number
+        self.number, self.said = number, said
 
     @property
     def exit_code(self) -> int:

@@ -87,9 +87,9 @@ def shot_metrics(
 
     index = bins.index(labels)
     error = preds - labels
-    result: dict[str, dict] = {"overall": _errors(error)}
+    result: dict[str, dict] = {"overall": errors(error)}
     for shot in (*SHOTS, *ZERO_SHOTS):
-        result[shot] = _errors(error[(shots == shot)[index]])
+        result[shot] = errors(error[(shots == shot)[index]])
 
     count = np.bincount(index, minlength=bins.count)
     l1, mse, bias = (_mean_per_bin(values, index, count) for values in (np.abs(error), error**2, error))
@@ -116,7 +116,7 @@ def sera(labels, preds, relevance) -> float:
     Raises:
         ValueError: sizes that do not fit, NaN, phi outside [0, 1] or 0 for all labels, which would call every model perfect.
 
-    Source: Ribeiro and Moniz, "Imbalanced regression and extreme value prediction" (Machine Learning 2020), equation 8.
+    Source: Ribeiro and Moniz (Machine Learning 2020), equation 8.
     """
     preds, labels = _pair(preds, labels)
     if not callable(relevance):
@@ -272,7 +272,8 @@ def _bins_by_value(labels: np.ndarray) -> Bins:
     return Bins.auto(labels)
 
 
-def _errors(error: np.ndarray) -> dict[str, float]:
+def errors(error: np.ndarray) -> dict[str, float]:
+    """A group's errors from prediction - label (N,): "mse", "rmse", "l1", "gmean", "bias" and "count"; NaN if it is empty."""
     if len(error) == 0:
         return {**dict.fromkeys(("mse", "rmse", "l1", "gmean", "bias"), float("nan")), "count": 0}
     size = np.abs(error)

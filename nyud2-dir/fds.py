@@ -23,13 +23,10 @@ class FDS(fds.FDS):
         super().__init__(feature_dim, bucket_num, bucket_start, start_update, start_smooth, kernel, ks, sigma, momentum,
                          bins=bins, clip=CLIP, kind=kind, **released)
 
-    def observe(self, features: Tensor, labels: Tensor) -> None:
+    def observe(self, features: Tensor, labels: Tensor, known: Tensor | None = None) -> None:
         """As in the library, without the pixels that have no depth (0): the corners that a rotation leaves empty.
 
         The first release counts them in bin `bucket_start`, and so does its kind.
         """
-        known = labels > 0
-        if features.dim() == 4 and not self.observes_smoothed and not known.all():
-            features, labels = features.movedim(1, -1)[known.reshape(len(features), *features.shape[2:])], labels[known]
-        if labels.numel():
-            super().observe(features, labels)
+        dense = features.dim() == 4 and not self.observes_smoothed
+        super().observe(features, labels, labels > 0 if dense else None)

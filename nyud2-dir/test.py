@@ -34,7 +34,7 @@ def main() -> None:
     from imbalanced_regression.training import Pixels, checkpoint, runtime
     from imbalanced_regression.training.loaders import Shard, make_loader
 
-    ranks = runtime.start(args.device, args.amp)
+    ranks = runtime.start(args.device, args.amp, spread=False)
     content = checkpoint.load(args.eval_model, "--eval_model")
     settings = {"model": "resnet50", "height": HEIGHT, "width": WIDTH, **(content.get("settings") or {})}
     name, height, width = (vars(args)[key] or settings[key] for key in ("model", "height", "width"))
@@ -46,10 +46,12 @@ def main() -> None:
     pairs = read_pairs(args.data_dir, TEST)
     dataset = DepthDataset(pairs, height, width, "16-bit", mask=read_mask(args.data_dir, len(pairs), height, width))
     check_test(dataset, BINS)
-    shard = Shard(range(len(dataset)), args.batch_size)
+    shard = Shard(range(len(dataset)), args.batch_size, rank=ranks.rank, world=ranks.world)
     loader = make_loader(dataset, shard, ranks, workers=args.workers)
     metrics, _ = Pixels(evaluate)(model, loader, ranks, "test")
-    print(report.table(metrics))
+    if ranks.is_main:
+        print(report.table(metrics))
+    runtime.stop()
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ def main() -> None:
     from imbalanced_regression.training import Pixels, checkpoint
     from imbalanced_regression.training.randomness import seed_all
 
-    with flags.started(args, "nyud2", args.model) as (ranks, folder):
+    with flags.started(args, "nyud2", args.model, images=True) as (ranks, folder):
         counts = read_counts(args.bucket_counts or COUNTS_FILE)
         labels = choices.Labels(BINS, counts, dense=True)
         table = flags.sample_weights(args, labels, lambda _, *how: bucket_weights(*how, counts=counts))

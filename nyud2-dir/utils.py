@@ -126,7 +126,8 @@ def examples(model, dataset, runtime, count: int = 4) -> list[tuple[np.ndarray, 
     for i in np.unique(np.linspace(0, len(dataset) - 1, count + 2).round().astype(int)[1:-1]):
         image, depth, _ = dataset[int(i)]
         if model.constant is None:
-            preds = model.point(model(runtime.move(image[None]))[0].float()).cpu()
+            with runtime.autocast():  # `forward` by itself, or the model would be compiled anew for a batch of one
+                preds = model.point(model.forward(runtime.move(image[None]))[0].float()).cpu()
         else:
             preds = torch.full((1, 1, *depth.shape[-2:]), model.constant)
         preds = torch.nn.functional.interpolate(preds, depth.shape[-2:], mode="bilinear", align_corners=True)

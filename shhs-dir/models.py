@@ -7,13 +7,15 @@ Source: the paper, section 4 (SHHS-DIR) and appendix, which name the parts (CNN-
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool1d
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
 from imbalanced_regression.training.model import ScaledLinear
+from imbalanced_regression.training.precision import GroupNorm, run_rnn
 
 UNIT = 100.0  # of the weights of the head
 CHANNELS = {"eeg": 1, "ecg": 1, "breathing": 3}
@@ -28,8 +30,8 @@ class Block(nn.Module):
     def __init__(self, c: int, d: int):
         super().__init__()
         self.branch = nn.Sequential(
-            nn.GroupNorm(_groups(c), c), nn.ReLU(), nn.Conv1d(c, d, 7, stride=4, padding=3, bias=False),
-            nn.GroupNorm(_groups(d), d), nn.ReLU(), nn.Conv1d(d, d, 3, padding=1, bias=False),
+            GroupNorm(_groups(c), c), nn.ReLU(), nn.Conv1d(c, d, 7, stride=4, padding=3, bias=False),
+            GroupNorm(_groups(d), d), nn.ReLU(), nn.Conv1d(d, d, 3, padding=1, bias=False),
         )
         self.skip = nn.Conv1d(c, d, 1, bias=False)
 
@@ -39,6 +41,22 @@ class Block(nn.Module):
 
 def _groups(channels: int) -> int:
     return 4 if channels % 4 == 0 else 1
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """The true 30-second epochs of a batch: `lengths` (B,), the same on the CPU, and `places` (M,) among all B T."""
+
+    lengths: Tensor
+    lengths_here: Tensor
+    places: Tensor
+
+    @classmethod
+    def of(cls, lengths: Tensor, longest: int) -> Epochs:
+        """Waits for the device once, so that three encoders need not wait thrice each."""
+        here = lengths.cpu()
+        places = (torch.arange(longest) < here[:, None]).flatten().nonzero()[:, 0]
+        return cls(lengths, here, places.to(lengths.device, non_blocking=True))
 
 
 class SignalEncoder(nn.Module):
@@ -60,19 +78,19 @@ class SignalEncoder(nn.Module):
         )
         self.gru = nn.GRU(d_hid, d_hid // 2, batch_first=True, bidirectional=True)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
-        """(B, T, channels, n) signals, (B,) true epochs -> (B, d_hid): mean over the true epochs of the GRU's states."""
-        true = torch.arange(x.shape[1], device=x.device) < lengths[:, None]
-        parts = x[true].to(self.cnn[-1].weight.dtype).contiguous().split(self.segment)
+    def forward(self, x: Tensor, epochs: Epochs) -> Tensor:
+        """(B, T, channels, n) signals and their true epochs -> (B, d_hid): mean over these of the GRU's states."""
+        true = x.flatten(0, 1).index_select(0, epochs.places)
+        parts = true.to(self.cnn[-1].weight.dtype).split(self.segment)
         again = len(parts) > 1 and torch.is_grad_enabled()
-        vectors = torch.cat([checkpoint(self.cnn, part, use_reentrant=False) if again else self.cnn(part) for part in parts])
-        night = vectors.new_zeros(*true.shape, vectors.shape[1])
-        night[true] = vectors
-        if night.is_cuda:
-            self.gru.flatten_parameters()  # DataParallel's replicas hold scattered copies
-        packed = pack_padded_sequence(night, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=x.shape[1])
-        return (states.float() * true[:, :, None]).sum(1) / lengths[:, None]
+        vectors = torch.cat([self._again(part) if again else self.cnn(part) for part in parts])
+        night = vectors.new_zeros(x.shape[0] * x.shape[1], vectors.shape[1]).index_copy(0, epochs.places, vectors)
+        states = run_rnn(self.gru, night.unflatten(0, x.shape[:2]), epochs.lengths, epochs.lengths_here)
+        return states.float().sum(1) / epochs.lengths[:, None]
+
+    def _again(self, part: Tensor) -> Tensor:
+        """The vectors, computed once more on the way back; nothing in it draws, so no generator's state is kept."""
+        return checkpoint(self.cnn, part, use_reentrant=False, preserve_rng_state=False)
 
 
 class NightEncoder(nn.Module):
@@ -88,8 +106,13 @@ class NightEncoder(nn.Module):
 
     def forward(self, inputs: dict[str, Tensor]) -> Tensor:
         """{"eeg" (B, T, 1, n), "ecg" (B, T, 1, n), "breathing" (B, T, 3, m), "lengths" (B,)} -> (B, d_hid)."""
-        lengths = inputs["lengths"]
-        return self.mlp(torch.cat([encode(inputs[name], lengths) for name, encode in self.signals.items()], dim=1))
+        epochs = Epochs.of(inputs["lengths"], inputs["eeg"].shape[1])
+        return self.mlp(torch.cat([encode(inputs[name], epochs) for name, encode in self.signals.items()], dim=1))
+
+    def compile_parts(self) -> None:
+        """Compile what gains by it: the number of segments changes from batch to batch and would be compiled anew each time."""
+        for encode in self.signals.values():
+            encode.cnn.compile(dynamic=True)
 
 
 def make_head(feature_dim: int, start: float) -> ScaledLinear:

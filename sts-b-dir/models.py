@@ -11,9 +11,9 @@ import logging
 import torch
 from loss import PUBLISHED_UNIT
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from imbalanced_regression.training.model import ScaledLinear
+from imbalanced_regression.training.precision import run_rnn
 
 logger = logging.getLogger(__name__)
 
@@ -63,17 +63,12 @@ class PairEncoder(nn.Module):
         for layer in self.highway:
             words = layer(words)
         words = self.dropout_embs(words)
-        if words.is_cuda:
-            self.lstm.flatten_parameters()  # DataParallel's replicas hold scattered copies
         lengths = lengths.flatten()
-        packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=tokens.shape[2])
-        states = self.dropout(states)
+        states = self.dropout(run_rnn(self.lstm, words, lengths))
         padding = torch.arange(tokens.shape[2], device=tokens.device) >= lengths[:, None]
         sentences = states.masked_fill(padding[:, :, None], -torch.inf).amax(dim=1)
         u, v = sentences.unflatten(0, (-1, 2)).unbind(1)
         return torch.cat([u, v, (u - v).abs(), u * v], dim=1)
-
 
     def kept_with(self) -> dict[str, list[str]]:
         """What a checkpoint keeps beside the tensors: the rows' words."""

@@ -246,7 +246,7 @@ def test_depth_runs_get_the_papers_metrics(store, tmp_path):
         (lambda f: (f / "args.json").unlink(), [], "RUN.*no args.json"),
         (lambda f: (f / "metrics.json").write_text("{"), [], "RUN.*metrics.json is no JSON"),
         (lambda f: (f / "metrics.json").write_text("[]"), [], "RUN.*no test metrics by shot"),
-        (lambda f: None, ["--metrics", "pearson"], "--metrics.*l1.*pearson"),
+        (lambda f: None, ["--metrics", "delta1"], "--metrics.*l1.*delta1"),
         (lambda f: (f / "metrics.json").write_text((f / "metrics.json").read_text().replace('"val"', '"dev"')),
          ["--split", "val"], "--split.*no val"),
         (lambda f: (f / "metrics.json").write_text((f / "metrics.json").read_text().replace('"count": 37', '"count": 38')),

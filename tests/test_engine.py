@@ -256,6 +256,8 @@ def test_a_rank_without_a_sample_still_takes_part(tmp_path):
 @pytest.mark.parametrize(("flags", "named"), [({"amp": "bf16"}, "--amp bf16"), ({"compile": True}, "--compile")])
 def test_what_data_parallel_cannot_do_is_an_error(monkeypatch, flags, named):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     with pytest.raises(ValueError, match=f"{named}: does not work in DataParallel; use torchrun, or one GPU"):
         runtime.start(None, **flags)
     assert runtime.start("cuda:1", **flags).device == torch.device("cuda:1")

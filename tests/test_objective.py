@@ -15,6 +15,8 @@ from torch import nn
 from imbalanced_regression import weighted_l1_loss, weighted_mse_loss
 from imbalanced_regression.methods.balanced_mse import BMC
 from imbalanced_regression.methods.ranksim import RankSim
+from imbalanced_regression.methods.srl import SRL
+from imbalanced_regression.methods.targets import TargetUnit
 from imbalanced_regression.training import Objective, Plan, Splits, runtime
 from imbalanced_regression.training.loaders import Batches, EpochDraws, Feed
 from imbalanced_regression.training.objective import Moment
@@ -283,3 +285,48 @@ def test_ascent_is_the_step_written_out(tmp_path):
     for p, old, g in zip(model.parameters(), before, second):
         torch.testing.assert_close(p.detach(), old - 1e-2 * g, rtol=1e-5, atol=1e-7)
     torch.testing.assert_close(model.encoder[1].running_mean, running)
+
+
+def test_the_second_pass_of_ascent_repeats_every_draw_and_counts_nothing_twice():
+    """RankSim's rows, dropout, and what SRL, FDS and BatchNorm keep: two passes at radius 0 leave what one leaves."""
+    states = []
+    for ascent in (0.0, 1e-12):
+        terms = [(1.0, RankSim(seed=4)), (1.0, SRL(toy.BINS, 6, points=8))]
+        data = toy.Toy(64, 0)
+        data.targets[:] = np.round(data.targets)  # equal labels, of which RankSim draws one each
+        model = toy.make_model(norm=True, dropout=0.5)
+        training = toy.one_epoch(model, terms=terms, data=data, observe=True, ascent=ascent)[1]
+        states.append({**model.state_dict(), **training.objective.state_dict()})
+    assert states[0].keys() == states[1].keys()
+    assert states[0]["term0._extra_state"] == states[1]["term0._extra_state"] == {"calls": 4}
+    for name, value in states[0].items():
+        if isinstance(value, torch.Tensor):
+            torch.testing.assert_close(value, states[1][name], msg=name)
+
+
+def test_a_scaled_loss_means_the_same_to_ranksim_in_the_loop():
+    """Its gradient depends on the size of the loss's: under a GradScaler of 2^10 the step is that without one."""
+    models = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**10)):
+        model = toy.make_model(fds=False, dropout=0.0)
+        toy.one_epoch(model, terms=[(5.0, RankSim())], scaler=scaler)
+        models.append(model.state_dict())
+    for name, value in models[0].items():
+        torch.testing.assert_close(value, models[1][name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_criterion_learns_in_the_unit_of_the_target_and_terms_see_the_labels():
+    unit = TargetUnit.fit("log", [1.0, 10.0, 100.0])
+    seen = {}
+
+    def term(features, targets, preds, weights):
+        seen.update(targets=targets, preds=preds)
+        return preds.sum() * 0
+
+    targets = torch.tensor([[1.0], [10.0], [100.0]])
+    outputs = unit(targets).requires_grad_()
+    goal = Objective(weighted_mse_loss, [(1.0, term)], to_unit=unit.forward)
+    loss = goal(outputs, torch.ones(3, 2), targets, torch.ones(3, 1), point=unit.inverse)
+    assert loss.item() == pytest.approx(0, abs=1e-6)
+    torch.testing.assert_close(seen["preds"], targets, rtol=1e-4, atol=1e-4)
+    assert torch.equal(seen["targets"], targets)

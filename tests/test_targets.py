@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imbalanced_regression.methods.targets import TARGETS, BoxCox, LogTarget, constant_baseline
+from imbalanced_regression.methods.targets import TARGETS, BoxCox, LogTarget, TargetUnit, constant_baseline
 
 powers = st.sampled_from([-2.0, -0.5, -1e-9, 0.0, 1e-9, 0.3, 1.0, 2.0])
 labels_above_zero = st.lists(st.floats(0.01, 100), min_size=1, max_size=20)
@@ -116,3 +116,49 @@ def test_constants_are_the_mean_and_the_median():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# -- counts in the place of labels, and the unit that a model learns in ----------------------------------------------------
+
+
+def test_counted_labels_are_those_labels_so_many_times():
+    labels, counts = np.array([1.0, 2.0, 5.0, 30.0, 7.0]), np.array([3, 1, 4, 2, 0])
+    listed = np.repeat(labels, counts)
+    assert BoxCox.fit(labels, counts).power == pytest.approx(BoxCox.fit(listed).power, abs=1e-4)
+    assert BoxCox.fit(labels, counts).ceiling == BoxCox.fit(listed).ceiling
+    assert LogTarget.fit([-1.0, 0.0, 4.0], [1, 1, 0]) == LogTarget.fit([-1.0, 0.0])
+    for kind in ("mean", "median"):
+        for number in (counts, np.array([2, 1, 1, 0, 0]), np.array([2, 0, 2, 0, 0])):
+            listed = np.repeat(labels, number)
+            assert constant_baseline(labels, kind, number) == pytest.approx(constant_baseline(listed, kind))
+    with pytest.raises(ValueError, match="counts: expected 2 finite counts"):
+        constant_baseline([1, 2], "mean", [0, 0])
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+@given(seed=st.integers(0, 200), scale=st.sampled_from([1e-3, 1.0, 1e4]), move=st.sampled_from([0.0, -3.0]))
+def test_a_unit_keeps_mean_and_deviation_and_brings_labels_back(kind, seed, scale, move):
+    labels = scale * (np.random.default_rng(seed).lognormal(0, 1, 50) + move)
+    unit = TargetUnit.fit(kind, labels)
+    column = torch.tensor(labels)[:, None]
+    learnt = unit(column)
+    assert learnt.mean().item() == pytest.approx(labels.mean(), rel=1e-6, abs=1e-6 * scale)
+    assert learnt.std(correction=0).item() == pytest.approx(labels.std(), rel=1e-6)
+    np.testing.assert_allclose(unit.inverse(learnt).numpy()[:, 0], labels, rtol=1e-6, atol=1e-6 * scale)
+    assert (np.diff(learnt.numpy()[np.argsort(labels), 0]) >= 0).all()
+
+
+def test_a_unit_has_a_highest_prediction_takes_unknown_depths_and_lies_in_the_state():
+    unit = TargetUnit.fit("log", [0.5, 1.0, 8.0])
+    assert unit.inverse(torch.tensor(1e9)).item() == 16
+    assert torch.isfinite(unit(torch.zeros(2))).all()
+    other = TargetUnit()
+    other.load_state_dict(unit.half().state_dict())
+    values = torch.linspace(-3, 3, 7)
+    assert torch.equal(other.inverse(values), unit.inverse(values))
+    assert torch.equal(other(values.exp()), unit(values.exp()))
+    for kind in TARGETS:
+        with pytest.raises(ValueError, match="labels: expected at least two different ones to transform, found only 3"):
+            TargetUnit.fit(kind, [3, 3])
+    with pytest.raises(ValueError, match="kind: expected one of log, boxcox, found 'sqrt'"):
+        TargetUnit.fit("sqrt", [1, 2])

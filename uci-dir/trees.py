@@ -22,7 +22,8 @@ def check(args: Namespace) -> None:
     asked = {
         "fds": args.fds, "terms": args.terms, "head": args.head != "linear", "pretrain": args.pretrain != "none",
         "retrain_fc": args.retrain_fc, "pretrained": args.pretrained, "ascent": args.ascent, "evaluate": args.evaluate,
-        "resume": args.resume, "loss": args.loss not in LOSSES,
+        "resume": args.resume, "loss": args.loss not in LOSSES, "sampler": args.sampler != "none",
+        "target": args.target != "none", "constant": args.constant != "none", "cosine": args.cosine is not None,
     }
     for name in (name for name, found in asked.items() if found):
         value = getattr(args, name)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..images import RESNETS, imagenet_weights
+from ..training.precision import widened
 
 # published key prefix -> ours; the files of DataParallel models, as published, and bare ones
 PUBLISHED_TO_OURS = (
@@ -49,4 +50,4 @@ class ResNetEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(normalize(images)))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.avgpool(x).flatten(1)
+        return self.avgpool(widened(x)).flatten(1)  # the mean of 49 values has more digits than each

@@ -2,8 +2,7 @@
 
 The one idea: turn the balanced prediction into the one for the training labels inside the loss, by multiplying with the
 training density and dividing by its integral; the three differ in how they know that density: the batch (BMC), a
-Gaussian mixture (GAI), a histogram (BNI). Source: "Balanced MSE for Imbalanced Visual Regression" (Ren, Zhang, Yu, Liu;
-CVPR 2022, section 3).
+Gaussian mixture (GAI), a histogram (BNI). Source: Balanced MSE (CVPR 2022, arXiv 2203.16427, section 3).
 """
 
 from __future__ import annotations

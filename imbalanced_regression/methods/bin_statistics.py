@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_BLOCK = 1 << 19  # numbers taken at a time on a CPU: they stay in its cache
+_DEVICE_BLOCK = 1 << 24  # and on an accelerator, where they bound the memory and hide what a launch costs
+_PIECES_FROM = 16  # samples a bin, on average, from which on pieces of one bin are worth their overhead
 _NEARLY_ALL = 0.9  # of an epoch's labels in one row, or outside the bins: labels and bins are hardly of one unit
 
 
@@ -18,6 +21,98 @@ def zero_sums(rows: int, feature_dim: int, device: torch.device) -> Sums:
     count = torch.zeros(rows, dtype=dtype, device=device)
     reference, total, squares = torch.zeros(3, rows, feature_dim, dtype=dtype, device=device)
     return count, reference, total, squares
+
+
+def add_samples(sums: Sums, x: Tensor, at: Tensor, *, here: bool) -> None:
+    """Add samples x (n, D) of the bins `at` (n,) to the sums, in place; those of bin K, one beyond the last, are left out.
+
+    `here`: the values may be looked at, and none is of bin K. Otherwise nothing waits for the device.
+    """
+    if not here:
+        _add_without_looking(sums, x, at)
+    elif len(x) >= _PIECES_FROM * len(sums[0]) and x.numel() > _BLOCK:
+        _add_by_pieces(sums, x, at)
+    else:
+        _add_by_rows(sums, x, at)
+
+
+def _add_by_rows(sums: Sums, x: Tensor, at: Tensor) -> None:
+    """A few samples, or few of a bin: distances in the type of the sums, each added to the row of its bin."""
+    count, reference, total, squares = sums
+    step = max(1, _BLOCK // x.shape[1])
+    order = at.argsort() if len(at) > step else None  # sorted by bin, so that the sums of one bin stay in the cache
+    for start in range(0, len(at), step):
+        if order is None:
+            chunk, rows = x.to(total.dtype), at
+        else:
+            chosen = order[start : start + step]
+            chunk, rows = x.index_select(0, chosen).to(total.dtype), at.index_select(0, chosen)
+        first = count[rows] == 0
+        if first.any():  # without a reference near the data the squares lose their digits
+            reference[rows[first]] = chunk[first]
+        distance = chunk.sub_(reference.index_select(0, rows)) if chunk is not x else chunk - reference[rows]
+        count.index_add_(0, rows, torch.ones_like(rows, dtype=count.dtype))
+        total.index_add_(0, rows, distance)
+        squares.index_add_(0, rows, distance.square_())
+
+
+def _add_without_looking(sums: Sums, x: Tensor, at: Tensor) -> None:
+    """As `_add_by_rows`, for a device that nothing may wait for: large chunks, and a new reference wherever there is none.
+
+    A row beyond the last takes up what is left out. Of several samples of a bin any may become its reference.
+    """
+    count, reference, total, squares = (torch.cat([part, part.new_zeros(1, *part.shape[1:])]) for part in sums)
+    step = max(1, _DEVICE_BLOCK // x.shape[1])
+    for start in range(0, len(at), step):
+        chunk, rows = x[start : start + step].to(total.dtype), at[start : start + step]
+        there = reference.index_select(0, rows)
+        reference.index_copy_(0, rows, torch.where((count.index_select(0, rows) == 0)[:, None], chunk, there))
+        distance = chunk - reference.index_select(0, rows)
+        count.index_add_(0, rows, torch.ones_like(rows, dtype=count.dtype))
+        total.index_add_(0, rows, distance)
+        squares.index_add_(0, rows, distance.square_())
+    for own, added in zip(sums, (count, reference, total, squares)):
+        own.copy_(added[:-1])
+
+
+def _add_by_pieces(sums: Sums, x: Tensor, at: Tensor) -> None:
+    """Many samples of each bin: sorted by bin, and read once in pieces that each are of one bin and stay in the cache.
+
+    A piece is summed in the type of the features around its own first sample, which no piece is more than the root of its
+    length deviations away from, so that single precision keeps six digits of a variance; pieces are joined in double.
+    """
+    order = at.argsort(stable=True)
+    rows = at.index_select(0, order)
+    step = max(1, _BLOCK // x.shape[1])
+    changes = (rows[1:] != rows[:-1]).nonzero()[:, 0] + 1
+    cuts = torch.cat([torch.arange(0, len(rows), step), changes]).unique()
+    lengths = torch.cat([cuts, cuts.new_tensor([len(rows)])]).diff()
+    kind = torch.promote_types(x.dtype, torch.float32)
+    block = x.new_empty(step, x.shape[1])
+    together = max(1, step // 4)  # pieces joined at a time: the memory does not grow with the samples
+    for group in range(0, len(cuts), together):
+        starts, sizes = cuts[group : group + together], lengths[group : group + together]
+        base, total, squares = torch.empty(3, len(starts), x.shape[1], dtype=kind)
+        # a few hundred pieces of half a million numbers each
+        for piece, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist())):
+            taken = torch.index_select(x, 0, order[start : start + size], out=block[:size]).to(kind)
+            base[piece] = taken[0]
+            torch.sum(taken.sub_(base[piece]), 0, out=total[piece])
+            torch.sum(taken.square_(), 0, out=squares[piece])
+        _join(sums, rows[starts], sizes, base, total, squares)
+
+
+def _join(sums: Sums, at: Tensor, sizes: Tensor, base: Tensor, total: Tensor, squares: Tensor) -> None:
+    """Add pieces to the sums, in place: of each its bin, size (P,), and its sums around its own base (P, D)."""
+    kind = sums[2].dtype
+    base, total, n = base.to(kind), total.to(kind), sizes.to(kind)
+    new = sums[0][at] == 0
+    sums[1][at[new]] = base[new]
+    apart = base.sub_(sums[1].index_select(0, at))
+    moved = apart * n[:, None]
+    sums[3].index_add_(0, at, squares.to(kind).add_(apart.mul_(2 * total + moved)))
+    sums[2].index_add_(0, at, total.add_(moved))
+    sums[0].index_add_(0, at, n)
 
 
 def sums_of_both(own: Sums, other: list[Tensor]) -> Sums:
@@ -55,8 +150,15 @@ def merged_over_ranks(
     return all_count, all_mean, m2
 
 
-def check_observed(count: Tensor, mean: Tensor, m2: Tensor, epoch: int, first_bin: int) -> None:
-    """Raise ValueError for an epoch without a sample, or with a feature that is no finite number, and name its bin."""
+def check_observed(
+    count: Tensor, mean: Tensor, m2: Tensor, epoch: int, first_bin: int, odd: Tensor | None = None
+) -> None:
+    """Raise ValueError for an epoch without a sample, or with a label or feature that is no finite number, and name its bin.
+
+    `odd` (2,) are this process's numbers of labels outside the bins, and of those that are no finite numbers.
+    """
+    if odd is not None and odd[1] > 0:
+        raise ValueError(f"labels: {int(odd[1])} of epoch {epoch} are NaN or infinite")
     if not count.sum() > 0:
         raise ValueError("finish_epoch: no features were observed in this epoch; call observe(features, labels) first")
     finite = (mean.isfinite() & m2.isfinite()).all(dim=1)

@@ -2,8 +2,7 @@
 
 The one idea: the gradient that updates the parameters is taken a step uphill, where the loss is worst near by; with a
 re-weighted loss the hill is that of all labels alike. Two passes a step.
-Source: "Balanced Sharpness-Aware Minimization for Imbalanced Regression" (ICCV 2025, arXiv 2508.16973), after Foret et al.
-(ICLR 2021).
+Source: BSAM (ICCV 2025, arXiv 2508.16973), after sharpness-aware minimisation (ICLR 2021).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """ConR: a sample is pushed away from those which it is confused with, and pulled to those with labels near its own.
 
 The one idea: two samples are confused when their predictions are near and their labels are not; the rarer the sample and
-the farther the labels, the harder the push. Source: "ConR: Contrastive Regularizer for Deep Imbalanced Regression"
-(ICLR 2024, arXiv 2309.06651, section 3).
+the farther the labels, the harder the push. Source: ConR (ICLR 2024, arXiv 2309.06651, section 3).
 """
 
 from __future__ import annotations

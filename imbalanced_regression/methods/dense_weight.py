@@ -1,8 +1,7 @@
 """DenseWeight: a sample weighs one minus the scaled kernel density of its label.
 
 The one idea: no bins to choose, and one knob alpha for how far the re-weighting goes, from none to leaving the densest
-labels out. Needs numpy and scipy only. Source: "Density-based weighting for imbalanced regression" (Steininger, Kobs,
-Davidson, Krause, Hotho; Machine Learning 2021, section 3).
+labels out. Needs numpy and scipy only. Source: DenseWeight (Machine Learning 2021, section 3).
 """
 
 from __future__ import annotations

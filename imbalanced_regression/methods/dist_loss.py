@@ -2,7 +2,7 @@
 
 The one idea: beside each prediction's own error, the distribution of the predictions is compared with that of the
 training labels, which keeps them from shrinking to the centre. With exact sorting the second part is the Wasserstein-1
-distance in one dimension. Source: "Dist Loss" (ICLR 2025, arXiv 2411.15216).
+distance in one dimension. Source: Dist Loss (ICLR 2025, arXiv 2411.15216).
 """
 
 from __future__ import annotations

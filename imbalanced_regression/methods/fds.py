@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from ..bins import Bins, as_array, check_bins
 from . import bin_statistics
 from .bin_statistics import Sums, merged_over_ranks, smoothed_over_bins, zero_sums
+from .calibration import Tables, moved
 from .own_types import OwnTypes
+from .rows import may_look
 from .windows import get_lds_kernel_window
 
 logger = logging.getLogger(__name__)
-
-_CHUNK_ELEMENTS = 1 << 19  # features taken at a time: bounds the extra memory (4 MiB a copy) and stays in the cache
 
 
 class FDS(OwnTypes):
@@ -124,7 +124,7 @@ class FDS(OwnTypes):
         self._window = (window / window.sum()).tolist()
         # The sums of the running epoch. Not buffers: DistributedDataParallel would overwrite every rank's with rank 0's.
         self._sums: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
-        self._outside: Tensor | None = None  # how many of the epoch's labels lie outside the bins
+        self._odd: Tensor | None = None  # how many of the epoch's labels lie outside the bins, and are no finite numbers, (2,)
         self._warned = False
 
     def extra_repr(self) -> str:
@@ -154,16 +154,11 @@ class FDS(OwnTypes):
             return features
         rows = self._rows(features, labels)
         dtype = torch.promote_types(features.dtype, self.running_mean.dtype)  # a float64 model is calibrated in float64
-        minus_mean, scale, smoothed_mean = (part.movedim(-1, 1).to(dtype) for part in self._calibration(rows))
-        # not folded into z * scale + shift: with a large mean and a small variance that loses all digits in float32
-        return smoothed_mean.addcmul_(minus_mean.add_(features), scale).to(features.dtype)
+        return moved(features, *self._calibration(rows), dtype)
 
-    def _calibration(self, rows: Tensor) -> list[Tensor]:
-        """-mu, scale and mu~ for each label's row: rows (B, ...) -> three new (B, ..., D); 0, 1 and 0 for the identity.
-
-        Computed from the buffers as they are, whoever wrote them, for the K rows or the B labels, whichever are fewer:
-        a step costs a look-up and never more than a few operations per feature, and nothing can be out of date.
-        """
+    def _calibration(self, rows: Tensor) -> tuple[Tables, Tensor | None]:
+        """mu, scale and mu~ for the rows (B, ...) of labels: tables (K, D) and an index into them, or (B, ..., D) and None,
+        whichever are fewer, from the buffers as they are: nothing is out of date."""
         statistics = [
             self.running_mean_last_epoch, self.running_var_last_epoch,
             self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch, self.num_samples_tracked[:, None],
@@ -172,10 +167,14 @@ class FDS(OwnTypes):
         if few:
             statistics = [nn.functional.embedding(rows, part) for part in statistics]
         mean, var, smoothed_mean, smoothed_var, tracked = statistics
-        moves = (tracked > 0) & (var > 0) & (smoothed_var >= 0)
-        scale = (smoothed_var / var).clamp(*self.clip).sqrt()
-        table = [torch.where(moves, -mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0)]
-        return table if few else [nn.functional.embedding(rows, part) for part in table]
+        scale = (smoothed_var / var).clamp_(*self.clip).sqrt_()
+        # where every row is seen and every channel varies, to ask is all that it takes
+        look = may_look(var) and var.numel() > 0
+        if not (look and tracked.min() > 0 and var.min() > 0 and smoothed_var.min() >= 0):
+            moves = (tracked > 0) & (var > 0) & (smoothed_var >= 0)
+            mean, smoothed_mean = torch.where(moves, mean, 0), torch.where(moves, smoothed_mean, 0)
+            scale = torch.where(moves, scale, 1)
+        return (mean, scale, smoothed_mean), None if few else rows
 
     def _checked(self, features: Tensor, labels) -> Tensor:
         """The labels as a tensor beside the features: (B,), or (B, H, W) for dense features."""
@@ -204,40 +203,40 @@ class FDS(OwnTypes):
 
     @torch.inference_mode(False)  # sums begun in inference mode could not be added to outside of it
     @torch.no_grad()
-    def observe(self, features: Tensor, labels: Tensor) -> None:
+    def observe(self, features: Tensor, labels: Tensor, known: Tensor | None = None) -> None:
         """Add raw (not smoothed) features to the running epoch's statistics. Shapes as for `smooth`; any batch size.
 
         Per bin it keeps the count, one reference sample, and the float64 sums of the distances to it and of their
-        squares: the memory does not depend on how many samples come, and a large mean costs no digits.
+        squares: the memory does not depend on how many samples come, and a large mean costs no digits. No accelerator is
+        waited for. Where `known`, bool and shaped as `labels`, is False a sample is left out.
 
         Raises:
-            ValueError: shapes that do not fit; NaN or infinite labels, with how many there are and where the first is.
+            ValueError: shapes that do not fit; NaN or infinite labels, with how many there are and where the first is (on
+                an accelerator `finish_epoch` raises it).
         """
         labels = self._checked(features, labels)
-        rows, labels = self._rows(features, labels).reshape(-1), labels.reshape(-1)
-        bad = ~labels.isfinite()
-        if bad.any():
+        rows, labels = self._rows(features, labels), labels.reshape(-1)
+        x, at = features.detach().movedim(1, -1), rows.reshape(-1)
+        here = may_look(x)
+        if known is not None and here and not (known := known.reshape(-1)).all():
+            x, at, labels = x[known.reshape(rows.shape)], at[known], labels[known]
+        elif known is not None:
+            at = torch.where(known.reshape(-1), at, self._rows_observed())
+        x = x.reshape(-1, self.feature_dim)
+        if known is not None and not len(x):
+            return
+        self._count_odd(labels, known.reshape(-1) if known is not None and not here else None)
+        self._sums = self._sums or self._zero_sums(x.device)
+        bin_statistics.add_samples(self._sums, x, at, here=here)
+
+    def _count_odd(self, labels: Tensor, known: Tensor | None) -> None:
+        """Count the labels outside the bins, and those that are no finite numbers, which on the CPU are refused at once."""
+        bad, outside = ~labels.isfinite(), self._are_outside(labels)
+        if may_look(labels) and bad.any():
             where = int(bad.nonzero()[0])
             raise ValueError(f"labels: {int(bad.sum())} of {len(bad)} are NaN or infinite, the first at index {where}")
-        x = features.detach().movedim(1, -1).reshape(-1, self.feature_dim)
-        self._sums = count, reference, total, squares = self._sums or self._zero_sums(x.device)
-        outside = self._are_outside(labels).sum()
-        self._outside = outside if self._outside is None else self._outside + outside
-        step = max(1, _CHUNK_ELEMENTS // self.feature_dim)
-        order = rows.argsort() if len(rows) > step else None  # sorted by bin, so that the sums of one bin stay in the cache
-        for start in range(0, len(rows), step):
-            if order is None:
-                chunk, at = x.to(total.dtype), rows
-            else:
-                chosen = order[start : start + step]
-                chunk, at = x.index_select(0, chosen).to(total.dtype), rows.index_select(0, chosen)
-            first = count[at] == 0
-            if first.any():  # a sync point, but without a reference near the data the squares lose their digits
-                reference[at[first]] = chunk[first]
-            distance = chunk.sub_(reference.index_select(0, at)) if chunk is not x else chunk - reference[at]
-            count.index_add_(0, at, torch.ones_like(at, dtype=count.dtype))
-            total.index_add_(0, at, distance)
-            squares.index_add_(0, at, distance.square_())
+        found = torch.stack([part.sum() if known is None else (part & known).sum() for part in (outside, bad)])
+        self._odd = found if self._odd is None else self._odd + found
 
     def _are_outside(self, labels: Tensor) -> Tensor:
         if self._edges is None:
@@ -251,7 +250,7 @@ class FDS(OwnTypes):
 
     def forget_observed(self) -> None:
         """Drop what was observed since the last `finish_epoch`, as after an interrupted second pass."""
-        self._sums = self._outside = None
+        self._sums = self._odd = None
 
     @torch.inference_mode(False)
     @torch.no_grad()
@@ -286,14 +285,15 @@ class FDS(OwnTypes):
         outside the bins.
 
         Raises:
-            ValueError: nothing was observed, or a feature was NaN or infinite (with the bin).
+            ValueError: nothing was observed, or a label, or a feature (with the bin), was NaN or infinite.
         """
         count, mean, m2 = self._merged_over_ranks()
-        outside, self._outside = self._outside, None
-        self._sums = None
+        odd = self._odd
+        self.forget_observed()
         if epoch < self.start_update:
             return
-        bin_statistics.check_observed(count, mean, m2, epoch, self.bucket_start)
+        bin_statistics.check_observed(count, mean, m2, epoch, self.bucket_start, odd)
+        outside = None if odd is None else odd[0]
         self._warn_of_another_unit(count[:, 0], outside)
         var = m2 / torch.where(count > 1, count - 1, 1)  # unbiased; 0 from a single sample
         seen, varied = self._known()

@@ -8,9 +8,10 @@ Source: the paper, section 3.2, as its first release computes it.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .bin_statistics import check_observed, smoothed_over_bins
+from .calibration import Tables
 from .fds import FDS
 
 _LEAST_VARIANCE = 1e-10  # of a row, summed over its channels; below it the row's features pass unchanged
@@ -56,19 +57,21 @@ class ReleasedFDS(FDS):
 
     # -- during the epoch ----------------------------------------------------------------------------------------------
 
-    def _calibration(self, rows: Tensor) -> list[Tensor]:
+    def _calibration(self, rows: Tensor) -> tuple[Tables, Tensor | None]:
         mean, var = self.running_mean_last_epoch, self.running_var_last_epoch
         smoothed_mean, smoothed_var = self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch
         moves = (var != 0) if self.bins is None else (var > 0) & (smoothed_var >= 0)
         moves &= var.sum(dim=1, keepdim=True) >= _LEAST_VARIANCE
         scale = (smoothed_var / var).clamp(*self.clip).sqrt()
-        table = [torch.where(moves, -mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0)]
+        parts = ((moves, mean, 0), (moves, scale, 1), (moves, smoothed_mean, 0))
         last = len(mean) - 1
         for outside, edge in ((last + 1, 0), (last + 2, last)):
             rows = torch.where((rows == outside) & (rows == edge).any(), edge, rows)
-        identity = rows > last
-        gathered = [nn.functional.embedding(rows.clamp(max=last), part) for part in table]
-        return [torch.where(identity[..., None], same, part) for same, part in zip((0.0, 1.0, 0.0), gathered)]
+        # one row more, of the identity, for the labels outside
+        mean, scale, smoothed_mean = (
+            torch.cat([torch.where(*part), mean.new_full((1, mean.shape[1]), part[2])]) for part in parts
+        )
+        return (mean, scale, smoothed_mean), rows.clamp(max=last + 1)
 
     def _rows(self, features: Tensor, labels: Tensor) -> Tensor:
         """As in `FDS`; without bins also row K for below the first bin, K + 1 above the last, K + 2 between two bins."""
@@ -121,6 +124,7 @@ class ReleasedFDS(FDS):
 
     def _update_running(self, epoch: int) -> None:
         count, mean, m2 = self._merged_over_ranks()
+        odd = self._odd
         self.forget_observed()
         if epoch < self.start_update:
             return
@@ -129,7 +133,7 @@ class ReleasedFDS(FDS):
             for outside, edge in ((rows, 0), (rows + 1, rows - 1)):
                 _add_row(count, mean, m2, outside, edge)
             count, mean, m2 = count[:rows], mean[:rows], m2[:rows]
-        check_observed(count, mean, m2, epoch, self.bucket_start)
+        check_observed(count, mean, m2, epoch, self.bucket_start, odd)
         var = m2 / torch.where(count > 1, count - 1, 1)
         self.num_samples_tracked += count[:, 0].to(self.num_samples_tracked)
         if self.momentum is None:

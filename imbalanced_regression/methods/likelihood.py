@@ -1,8 +1,8 @@
 """Likelihood heads: a head that predicts a distribution, with its point, its spread and its loss; Gaussian and Laplace.
 
 The one idea: the head owns the meaning of its outputs, so a loop passes them on and never takes them apart. The two
-heads here are the baselines of those in uvote.py and vir.py. Source: Nix and Weigend, "Estimating the mean and variance
-of the target probability distribution" (ICNN 1994); Kendall and Gal (NeurIPS 2017, section 3) for the logarithm.
+heads here are the baselines of those in uvote.py and vir.py. Source: ICNN 1994 for the likelihood of a mean and a variance,
+NeurIPS 2017 for its logarithm.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Ordinal Entropy: the feature centres of labels are spread in proportion to label distance, samples keep to their centre.
 
 The one idea: regression alone learns features of lower entropy than classification; spreading the centres raises it, and
-label distances as weights keep their order. Source: "Improving Deep Regression with Ordinal Entropy" (ICLR 2023,
-arXiv 2301.08915, section 3).
+label distances as weights keep their order. Source: Ordinal Entropy (ICLR 2023, arXiv 2301.08915, section 3).
 """
 
 from __future__ import annotations

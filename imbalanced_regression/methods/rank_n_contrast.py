@@ -2,8 +2,7 @@
 
 The one idea: for an anchor and a partner, every row at least as far in label as the partner is a negative, so the
 distances of features come to rank as the distances of labels do. A linear head is fitted to the frozen features after.
-Source: "Rank-N-Contrast: Learning Continuous Representations for Regression" (Zha, Cao, Son, Yang, Katabi; NeurIPS
-2023, section 3).
+Source: Rank-N-Contrast (NeurIPS 2023, arXiv 2210.01189, section 3).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """RankSim: for every sample, rank the others by feature similarity as their labels rank them.
 
 The one idea: a ranking has no useful gradient, so the backward pass ranks once more, where the loss would push the
-similarities, and takes the difference of the two rankings. Source: "RankSim: Ranking Similarity Regularization for Deep
-Imbalanced Regression" (Gong, Mori, Tung; ICML 2022, section 3); the gradient is the black-box differentiation of
-combinatorial solvers (Vlastelica et al., ICLR 2020). A patent application covers the method: US 2023/0214651.
+similarities, and takes the difference of the two rankings. Source: RankSim (ICML 2022, section 3); the gradient is the
+black-box differentiation of combinatorial solvers. A patent application covers the method: US 2023/0214651.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ class RankSim(nn.Module):
     S_ij is the cosine of two features and T_ij = -|y_i - y_j|; rk is the descending rank over the number m of distinct
     labels, 1 / m for the largest. Equal values share their average rank, and label distances count as equal where only
     the rounding of the labels tells them apart. Of the rows of one label one is drawn, anew at each call. The loss is a
-    sum over anchors, as published, so a strength suits one batch size and kind of label.
+    sum over anchors, as published, so a strength suits one batch size and kind of label. In evaluation mode the rows of the
+    last call are drawn again and nothing is counted, as a second pass over the same batch needs.
 
     Args:
         interpolation: how far the backward pass looks, above 0. Small values give no gradient at most batches, large
@@ -80,8 +80,9 @@ class RankSim(nn.Module):
 
     def _one_per_label(self, targets: Tensor) -> Tensor:
         """(B,) bool: one row of each distinct label, drawn by (seed, call)."""
-        draw = torch.Generator().manual_seed((self.seed * 1_000_003 + self._calls) % 2**63)
-        self._calls += 1
+        call = self._calls if self.training else max(self._calls - 1, 0)
+        draw = torch.Generator().manual_seed((self.seed * 1_000_003 + call) % 2**63)
+        self._calls = call + 1 if self.training else self._calls
         shuffled = torch.randperm(len(targets), generator=draw).to(targets.device, non_blocking=True)
         labels, order = targets[shuffled].sort(stable=True)
         first = torch.ones_like(labels, dtype=torch.bool)

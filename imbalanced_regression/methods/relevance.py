@@ -2,7 +2,7 @@
 
 The one idea: a few control points (value, phi) joined by curves that are flat at the points. Resampling calls labels with
 phi at or above a threshold rare, and SERA weighs squared errors by phi. Needs numpy only.
-Source: Torgo and Ribeiro, "Utility-based regression" (PKDD 2007); Ribeiro and Moniz, Machine Learning 109 (2020).
+Source: Torgo and Ribeiro (PKDD 2007); Ribeiro and Moniz, Machine Learning 109 (2020).
 """
 
 from __future__ import annotations

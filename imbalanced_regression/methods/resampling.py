@@ -3,7 +3,7 @@
 The one idea: the labels in order fall into bumps, runs that are rare (phi at or above a threshold) or not; rare bumps gain
 synthetic cases between neighbours, the others lose cases. Nearest neighbours and medians are found block by block, so that
 no N x N matrix is ever held, and all synthetics of a bump are one array operation. Needs numpy and scipy only.
-Source: Torgo et al., "SMOTE for regression" (EPIA 2013); Branco, Torgo, Ribeiro, "SMOGN" (LIDTA 2017).
+Source: SMOTER (Torgo et al. 2013); SMOGN (Branco, Torgo, Ribeiro, LIDTA 2017).
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def smogn(
     Raises:
         ValueError: as `smoter`.
 
-    Source: Branco, Torgo, Ribeiro, "SMOGN: a pre-processing approach for imbalanced regression" (LIDTA 2017).
+    Source: SMOGN (Branco, Torgo, Ribeiro, LIDTA 2017).
     """
     if not (np.isfinite(pert) and pert > 0):
         raise ValueError(f"pert: expected a number above 0, for example 0.02, found {pert}")

@@ -2,7 +2,7 @@
 
 The one idea: a skewed label often needs no method, only its logarithm; a transform learns from the training labels, the
 model predicts in its unit, and predictions come back before any metric sees them.
-Source: Box and Cox, "An Analysis of Transformations" (JRSS B, 1964).
+Source: Box and Cox (JRSS B, 1964).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 The one idea: a head trained on the raw density knows frequent labels best, one trained against it rare labels, and each
 predicts a Laplace scale by which to tell. A head sees a re-weighted likelihood, so comparing scales is a heuristic.
-Source: "Uncertainty Voting Ensemble for Imbalanced Deep Regression" (Jiang et al.; GCPR 2024, arXiv 2305.15178).
+Source: UVOTE (GCPR 2024, arXiv 2305.15178).
 """
 
 from __future__ import annotations

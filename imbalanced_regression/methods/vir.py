@@ -2,8 +2,8 @@
 
 The one idea: the network states pseudo-observations (a value, how many of them, their spread), and re-weighting scales
 their number, so rare labels are fitted by sharper distributions. Left out are VIR's encoder with two outputs and its decoder.
-Source: "Variational Imbalanced Regression" (Wang and Wang; NeurIPS 2023, section 3.3); the likelihood and the evidence
-term are those of "Deep Evidential Regression" (Amini et al.; NeurIPS 2020).
+Source: VIR (NeurIPS 2023, arXiv 2306.06599, section 3.3); the likelihood and the evidence term are those of deep evidential
+regression (NeurIPS 2020).
 """
 
 from __future__ import annotations

@@ -77,4 +77,4 @@ def check_last_batch(
         ) from None
     finally:
         model.train(training)
-        set_random_state(state)
+        set_random_state(state, runtime.device)

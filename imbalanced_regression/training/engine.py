@@ -33,6 +33,7 @@ from .session import Training, begin, copy_best_checkpoint, locked_folder
 logger = logging.getLogger(__name__)
 
 _LARGEST_LOSS = 1e6
+LOOKS_AT_ONCE = ("cpu",)  # devices on which reading a loss does not wait for the steps that are queued
 
 
 def run(
@@ -73,18 +74,15 @@ def run(
     runtime, folder = runtime or Runtime(), Path(folder)
     settings = plan.settings() if settings is None else settings
     if model.constant is not None:
-        return measure_constant(model, splits, measure, plan, folder, runtime, settings)
+        return measure_constant(model, Feed(splits, plan, runtime), measure, plan, folder, settings)
     if not plan.evaluate:
         check_batches(model, splits, objective, plan, runtime)
     chosen_on = "test" if splits.val is splits.test else "val"
-    training = begin(
-        model, objective, plan, runtime, folder, renames=renames, settings=settings,
-        chosen_by=(f"{chosen_on} {select}", len(splits.val)),  # type: ignore[arg-type]
-    )
+    chosen_by = (f"{chosen_on} {select}", len(splits.val))  # type: ignore[arg-type]
+    training = begin(model, objective, plan, runtime, folder, renames=renames, settings=settings, chosen_by=chosen_by)
     feed = Feed(splits, plan, runtime)
-
     if plan.evaluate:
-        return _outcome(training, feed, measure)
+        return _result(training, feed, measure)
 
     with locked_folder(folder, training.settings, runtime, overwrite=plan.overwrite and plan.resume is None):
         copy_best_checkpoint(training, folder)
@@ -111,23 +109,22 @@ def run(
                     raise Interrupted(number, f"epoch {epoch + 1} is saved, --resume goes on from there")
 
         training.load_tested(folder, plan)
-        return _outcome(training, feed, measure)
-
-
-def _outcome(training: Training, feed: Feed, measure: Measure) -> dict:
-    """What `run` returns."""
-    told = getattr(training.model.head, "distribution", None)
-    found = _measured(training.wrapped, feed, measure)
-    return {"best_epoch": training.best_epoch, **found, "distribution": told, "cost": cost_of(training)}
+        return _result(training, feed, measure)
 
 
 def measure_constant(
-    model: Regressor, splits: Splits, measure: Measure, plan: Plan, folder: Path, runtime: Runtime, settings: dict[str, Any]
+    model: Regressor, feed: Feed, measure: Measure, plan: Plan, folder: Path, settings: dict[str, Any]
 ) -> dict:
     """What `run` returns of a model that predicts its `constant`: nothing is trained, and the folder holds no checkpoint."""
-    with locked_folder(folder, settings, runtime, overwrite=plan.overwrite and plan.resume is None):
+    with locked_folder(folder, settings, feed.runtime, overwrite=plan.overwrite and plan.resume is None):
         logger.info("nothing is trained: %g is predicted for every sample", model.constant)
-        return {"best_epoch": None, **_measured(model, Feed(splits, plan, runtime), measure), "distribution": None}
+        return {"best_epoch": None, **_measured(model, feed, measure), "distribution": None}
+
+
+def _result(training: Training, feed: Feed, measure: Measure) -> dict:
+    """What `run` returns of the model as it stands."""
+    told = {"distribution": getattr(training.model.head, "distribution", None), "cost": cost_of(training)}
+    return {"best_epoch": training.best_epoch, **_measured(training.wrapped, feed, measure), **told}
 
 
 def _measured(wrapped: nn.Module, feed: Feed, measure: Measure) -> dict:
@@ -153,7 +150,7 @@ def train_one_epoch(training: Training, feed: Feed, epoch: int, plan: Plan, stop
     feed.begin(epoch)
     training.wrapped.train()
     shares, steps, first = feed.shares(), feed.steps, epoch * feed.steps
-    look_every = 1 if runtime.device.type == "cpu" else plan.print_freq  # reading the loss waits for the accelerator
+    look_every = 1 if runtime.device.type in LOOKS_AT_ONCE else plan.print_freq
     pending: list[Tensor] = []
     batches = feed.batches_from(done.step, f"epoch {epoch + 1}")
     training.take_up_progress(observes=plan.fds_stats == "streaming")
@@ -165,7 +162,8 @@ def train_one_epoch(training: Training, feed: Feed, epoch: int, plan: Plan, stop
         number, last_of_pass = (first + step) // feed.per_pass, (first + step + 1) % feed.per_pass == 0
         observes = fds is not None and plan.fds_stats == "streaming" and number >= fds.start_update
         moment = Moment(shares[step], plan.seed, epoch, plan.epochs, step, plan.views)
-        pending.append(train_step(training, runtime.move(batch), moment, plan, fds_epoch=number, observe=observes))
+        batch = runtime.as_full(runtime.move(batch), plan.batch_size * plan.views)
+        pending.append(train_step(training, batch, moment, plan, fds_epoch=number, observe=observes))
         noted = stop is not None and runtime.world == 1 and stop.heard
         if len(pending) == look_every or step == steps - 1 or noted or last_of_pass:
             _check(pending, training, epoch, steps)
@@ -212,7 +210,7 @@ def train_step(
     drawn = random_state(runtime.device) if plan.ascent else None
     loss, features = gradients()
     if drawn is not None:  # BSAM: once more with the same draws, where the loss is worst near by; the batch counts once
-        set_random_state(drawn)
+        set_random_state(drawn, runtime.device)
         objective.eval()
         with climbed(parameters, plan.ascent), frozen_norms(training.model):
             gradients()
@@ -254,19 +252,23 @@ def end_pass(training: Training, feed: Feed, number: int, plan: Plan, stop: List
         return
     if plan.fds_stats == "second_pass":
         feed.begin_stats(number)
-        observe_pass(training, feed, number, stop)
+        observe_pass(training, feed, number, stop, plan.print_freq)
     fds.finish_epoch(number)
 
 
 @torch.no_grad()
-def observe_pass(training: Training, feed: Feed, number: int, stop: Listener | None = None) -> None:
+def observe_pass(
+    training: Training, feed: Feed, number: int, stop: Listener | None = None, print_freq: int = 1
+) -> None:
     """FDS's statistics from a pass of its own over the training data.
 
     The pass runs in training mode, as published (dropout acts, batches are normalised by their own statistics), but the
     running statistics of the normalisation layers stay as they are. An interrupted pass leaves the statistics as they were.
-    For an FDS that observes smoothed features they are smoothed.
+    For an FDS that observes smoothed features they are smoothed. Several processes on accelerators ask `stop` every
+    `print_freq` batches.
     """
     fds, runtime = training.model.fds, training.runtime
+    ask_every = 1 if runtime.world == 1 or runtime.device.type == "cpu" else print_freq
     assert fds is not None
     training.wrapped.train()
     forward, shares = for_inference(training.wrapped), feed.stats_batches.shares()
@@ -277,6 +279,7 @@ def observe_pass(training: Training, feed: Feed, number: int, stop: Listener | N
                 _, features = forward(inputs, targets, number) if fds.observes_smoothed else forward(inputs)
             if shares[step] > 0:
                 fds.observe(features, targets)
-            if stop is not None and (heard := runtime.max_over_ranks(stop.heard)):
+            asks = stop is not None and ((step + 1) % ask_every == 0 or step == len(feed.stats) - 1)
+            if asks and (heard := runtime.max_over_ranks(stop.heard)):  # type: ignore[union-attr]
                 fds.forget_observed()
                 raise Interrupted(heard)

@@ -342,6 +342,9 @@ def _into_shared_memory(collate: Callable, samples: list):
             return value.share_memory_()
         if isinstance(value, dict):
             return {key: moved(item) for key, item in value.items()}
-        return type(value)(moved(item) for item in value) if isinstance(value, (tuple, list)) else value
+        if not isinstance(value, (tuple, list)):
+            return value
+        items = [moved(item) for item in value]
+        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
 
     return moved(collate(samples))

@@ -14,6 +14,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from ..bins import as_labels
 from ..methods.fds import FDS
 from ..methods.own_types import OwnTypes
+from .precision import widened, without_autocast
 
 
 class Regressor(nn.Module):
@@ -47,17 +48,20 @@ class Regressor(nn.Module):
     def forward(self, inputs, targets: Tensor | None = None, epoch: int | None = None) -> tuple[Tensor, Tensor]:
         """Predictions and the features FDS takes its statistics from: raw, but smoothed where `fds.observes_smoothed`.
 
-        FDS acts only in training mode, given targets and epoch.
+        FDS acts only in training mode, given targets and epoch. Under autocast both are float32, and so are FDS and the head:
+        predictions of 8 bits would hit whole labels exactly, which lowers G-Mean by a quarter, and cost next to nothing more.
 
         `targets` are in the unit of the bins of `fds`, `epoch` counts passes over the data from 0.
         """
         features = self.encoder(inputs)
         if self.neck is not None:
             features = self.neck(features)
-        smoothed = features
+        smoothed = features = widened(features)
         if self.fds is not None and targets is not None and epoch is not None:
             smoothed = self.fds.smooth(features, targets, epoch)
-        return self.head(smoothed), smoothed if self.fds is not None and self.fds.observes_smoothed else features
+        with without_autocast(smoothed):
+            outputs = self.head(smoothed)
+        return outputs, smoothed if self.fds is not None and self.fds.observes_smoothed else features
 
     def point(self, outputs: Tensor) -> Tensor:
         """The predictions in the head's outputs: those of its `point`, or the outputs themselves; in the label's unit."""

@@ -189,7 +189,8 @@ class Objective(nn.Module):
         """Tell the terms whose gradient depends on the loss's size by how much the scaler multiplies it."""
         for part in self._parts():
             if hasattr(part, "loss_scale"):
-                part.loss_scale = scaler.get_scale()
+                there = scaler._get_scale_async()  # the public one waits for the device
+                part.loss_scale = scaler.get_scale() if there is None else there
 
     def average_gradients(self, runtime: Runtime) -> None:
         """The gradients of what learns here, over all processes: DistributedDataParallel sees to the model's only."""

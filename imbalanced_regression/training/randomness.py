@@ -32,18 +32,32 @@ def random_state(device: torch.device) -> dict:
         "numpy": [name, np.asarray(keys).tolist(), *rest],
         "torch": torch.get_rng_state(),
         "cuda": [torch.cuda.get_rng_state(gpu) for gpu in _gpus(device)],
+        **({"mps": torch.mps.get_rng_state()} if device.type == "mps" else {}),
     }
 
 
-def set_random_state(state: dict) -> None:
-    """Put the generators where `random_state` found them."""
+def set_random_state(state: dict, device: torch.device) -> None:
+    """Put the generators that a run on `device` draws from where `random_state` found them.
+
+    Where the state is of another kind or number of accelerators, theirs are left as they are: nothing else is lost by going on
+    elsewhere, see `same_generators`.
+    """
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     name, keys, *rest = state["numpy"]
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
-    for gpu, there in enumerate(state["cuda"]):
-        torch.cuda.set_rng_state(there, torch.cuda.current_device() if len(state["cuda"]) == 1 else gpu)
+    if not same_generators(state, device):
+        return
+    for gpu, there in zip(_gpus(device), state["cuda"]):
+        torch.cuda.set_rng_state(there, gpu)
+    if device.type == "mps":
+        torch.mps.set_rng_state(state["mps"])
+
+
+def same_generators(state: dict, device: torch.device) -> bool:
+    """Whether a state is of as many accelerators, of the kind, as a run on `device` draws from."""
+    return len(state["cuda"]) == len(_gpus(device)) and ("mps" in state) == (device.type == "mps")
 
 
 def _gpus(device: torch.device) -> list[int]:

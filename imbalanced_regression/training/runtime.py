@@ -48,6 +48,7 @@ class Runtime:
     amp: torch.dtype | None = None
     compile: bool = False
     channels_last: bool = False
+    local_bn: bool = False  # BatchNorm by each process's own samples
 
     @property
     def is_main(self) -> bool:
@@ -55,19 +56,31 @@ class Runtime:
 
     def wrap(self, model: nn.Module) -> nn.Module:
         """The model as it is called in training: DistributedDataParallel under torchrun, DataParallel in one process that
-        sees several GPUs and was not told which, the model itself otherwise. The model must be on `device`."""
+        sees several GPUs and was not told which, the model itself otherwise. The model must be on `device`.
+
+        Raises ValueError for a model to be compiled whose BatchNorm would be synchronised over GPUs.
+        """
+        norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        gpus = self.world > 1 and self.device.type == "cuda"
+        if self.compile and gpus and norms and not self.local_bn:
+            raise ValueError(
+                "--compile: several processes share the statistics of BatchNorm, and each such layer breaks the compiled "
+                "graph; add --local_bn, with which each normalises its own samples"
+            )
         if self.compile:
-            model.compile()
+            # an encoder may know better what to compile
+            getattr(getattr(model, "encoder", None), "compile_parts", model.compile)()
         if self.world > 1:
-            if self.device.type == "cuda":
+            if not self.local_bn and gpus:
                 model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-                return DistributedDataParallel(model, device_ids=[self.device.index], **_NO_BROADCAST)
-            for module in model.modules():
-                if isinstance(module, _BatchNorm):
+            elif not self.local_bn:
+                for module in norms:
                     # torch's own runs on GPUs only; the class alone changes, so that whoever holds the module keeps it
                     module.__class__ = _SyncBatchNorm
-            # every rank comes to the same statistics by itself, so none are sent around each step
-            return DistributedDataParallel(model, **_NO_BROADCAST)
+            # every rank comes to the same statistics by itself, or they are averaged in the end; none are sent around each step
+            return DistributedDataParallel(
+                model, device_ids=[self.device.index] if gpus else None, gradient_as_bucket_view=True, **_NO_BROADCAST
+            )
         if self.device == torch.device("cuda") and torch.cuda.device_count() > 1:
             return DataParallel(model)
         return model
@@ -80,7 +93,20 @@ class Runtime:
         if isinstance(batch, dict):
             return {key: self.move(value) for key, value in batch.items()}
         if isinstance(batch, (tuple, list)):
-            return type(batch)(self.move(value) for value in batch)
+            moved = [self.move(value) for value in batch]
+            named = hasattr(batch, "_fields")  # a namedtuple takes its values one by one
+            return type(batch)(*moved) if named else type(batch)(moved)
+        return batch
+
+    def as_full(self, batch: tuple, size: int) -> tuple:
+        """A batch (inputs, targets, weights), of which the compiler is told that `size` samples over all ranks are the rule.
+
+        Otherwise an epoch's short last batch would have it compile for any number of samples, which is slower.
+        """
+        if self.compile:
+            for part in batch[:2]:
+                if isinstance(part, Tensor) and len(part) * self.world == size:
+                    torch._dynamo.mark_static(part, 0)
         return batch
 
     def autocast(self) -> AbstractContextManager:
@@ -96,6 +122,17 @@ class Runtime:
     def mean(self, values: Tensor) -> Tensor:
         """The mean over ranks of a tensor that every rank has."""
         return self.sum(values) / self.world if self.world > 1 else values
+
+    def average_norms(self, model: nn.Module) -> None:
+        """With `local_bn`, put the mean over ranks in the place of BatchNorm's running statistics.
+
+        They are running means themselves, so when and how often this is done makes no difference to where they end.
+        """
+        if self.world > 1 and self.local_bn:
+            for module in model.modules():
+                if isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None:
+                    for statistics in (module.running_mean, module.running_var):
+                        statistics.copy_(self.mean(statistics))
 
     def gather_tensors(self, values: Tensor) -> list[Tensor]:
         """Every rank's tensor, equally shaped on each, in the order of the ranks; without a gradient."""
@@ -187,16 +224,22 @@ def absent_rank_ignored(model: nn.Module, share: float) -> Iterator[None]:
             module.counts = True
 
 
-def start(device: str | None = None, amp: str = "none", *, compile: bool = False, channels_last: bool = False) -> Runtime:
+def start(
+    device: str | None = None, amp: str = "none", *, compile: bool = False, channels_last: bool = False,
+    local_bn: bool = False, fixed_sizes: bool = False, spread: bool = True,
+) -> Runtime:
     """Join the other processes if torchrun started this one, and choose the device.
 
     Args:
         device: "cpu", "cuda" (all visible GPUs), "cuda:1", "mps"; None takes CUDA where there is any, otherwise the CPU.
         amp: "none", "bf16" or "fp16".
+        compile, channels_last, local_bn: see `Runtime`.
+        fixed_sizes: inputs are of one size, so that cuDNN may search for its fastest convolutions.
+        spread: one process that sees several GPUs and is not told which takes all of them; otherwise the first.
 
     Raises:
-        ValueError: a device that is not there, more processes than GPUs, what DataParallel cannot do, or RANK and
-            WORLD_SIZE without the LOCAL_RANK that torchrun sets.
+        ValueError: a device that is not there or that torch cannot use, more processes than GPUs, the number of a GPU under
+            torchrun, what DataParallel cannot do, or RANK and WORLD_SIZE without the LOCAL_RANK that torchrun sets.
     """
     if amp not in AMP:
         raise ValueError(f"--amp: expected one of {', '.join(AMP)}, found {amp!r}")
@@ -209,6 +252,11 @@ def start(device: str | None = None, amp: str = "none", *, compile: bool = False
         raise ValueError(f"--device: expected cpu, cuda, cuda:0, ... or mps, found {device!r}")
     if chosen.type == "cuda" and (chosen.index or 0) >= gpus:
         raise ValueError(f"--device: {chosen} was asked for, but {gpus} GPUs are visible; pass another or --device cpu")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"--device: {gpus} GPUs are there, but torch {torch.__version__} cannot use them, as where their driver is too old "
+            "for it; pass --device cpu, or install a torch that fits"
+        )
     if chosen.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError("--device: mps was asked for, but is not available here; pass --device cpu")
     if not {"RANK", "WORLD_SIZE", "LOCAL_RANK"} <= os.environ.keys():
@@ -217,15 +265,25 @@ def start(device: str | None = None, amp: str = "none", *, compile: bool = False
                 f"RANK, WORLD_SIZE: the environment says process {os.environ['RANK']} of {os.environ['WORLD_SIZE']}, but not "
                 "LOCAL_RANK, so each would train alone; start train.py by torchrun, or unset RANK and WORLD_SIZE"
             )
+        if chosen == torch.device("cuda") and gpus > 1 and not spread:
+            chosen = torch.device("cuda", 0)
         if chosen == torch.device("cuda") and gpus > 1:
             # torch: its threads take autocast's default type, and its replicas the compiled call of the first model
             for flag, found in (("--amp bf16", amp == "bf16"), ("--compile", compile)):
                 if found:
                     raise ValueError(f"{flag}: does not work in DataParallel; use torchrun, or one GPU by --device cuda:0")
-        return Runtime(chosen, amp=AMP[amp], compile=compile, channels_last=channels_last)
+        if chosen.index is not None:
+            torch.cuda.set_device(chosen)  # or the thread that pins memory, and generators, would go by GPU 0
+        torch.backends.cudnn.benchmark = fixed_sizes
+        return Runtime(chosen, amp=AMP[amp], compile=compile, channels_last=channels_last, local_bn=local_bn)
 
     rank, world, local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     if chosen.type == "cuda":
+        if chosen.index is not None:
+            raise ValueError(
+                f"--device: torchrun gives each process a GPU of its own, found {chosen}; pass --device cuda, and choose GPUs "
+                "by CUDA_VISIBLE_DEVICES"
+            )
         if local >= gpus:
             wanted = os.environ.get("LOCAL_WORLD_SIZE", str(local + 1))
             raise ValueError(
@@ -235,11 +293,12 @@ def start(device: str | None = None, amp: str = "none", *, compile: bool = False
         chosen = torch.device("cuda", local)
         torch.cuda.set_device(chosen)
     if not dist.is_initialized():
-        _join("nccl" if chosen.type == "cuda" else "gloo", timedelta(minutes=30))
-    return Runtime(chosen, rank, world, AMP[amp], compile, channels_last)
+        _join("nccl" if chosen.type == "cuda" else "gloo", timedelta(minutes=30), chosen)
+    torch.backends.cudnn.benchmark = fixed_sizes
+    return Runtime(chosen, rank, world, AMP[amp], compile, channels_last, local_bn)
 
 
-def _join(backend: str, timeout: timedelta) -> None:
+def _join(backend: str, timeout: timedelta, device: torch.device | None = None) -> None:
     """`init_process_group`, safe to repeat after a restart.
 
     torchrun keeps one store for all its restarts, so that a process can read there the address of one that is dead. On
@@ -250,7 +309,9 @@ def _join(backend: str, timeout: timedelta) -> None:
         store, rank, world = next(rendezvous("env://", timeout=timeout))
         if os.environ.get("LOCAL_WORLD_SIZE") == str(world):
             store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout)
+        # told its GPU, NCCL connects now, so that a broken network shows here and no barrier has to guess
+        bound: dict[str, Any] = {"device_id": device} if backend == "nccl" else {}
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=timeout, **bound)
 
 
 def _waiting() -> str:

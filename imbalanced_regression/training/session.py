@@ -26,7 +26,7 @@ from .log import log_to
 from .model import Regressor
 from .objective import Objective
 from .plan import Plan, warn_of_changes
-from .randomness import random_state, set_random_state
+from .randomness import random_state, same_generators, set_random_state
 from .runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -111,13 +111,14 @@ class Training:
     # -- within an epoch -----------------------------------------------------------------------------------------------
 
     def note_progress(self) -> None:
-        """Write down where this rank's generators stand, after the last step that `progress` counts."""
+        """Write down where this rank's generators stand, after the last step that `progress` counts; a call of all ranks."""
+        self.runtime.average_norms(self.model)
         self.progress.random = random_state(self.runtime.device)
 
     def take_up_progress(self, *, observes: bool) -> None:
         """Put this rank's generators, and where FDS `observes` the steps its sums of the running pass, as `progress` says."""
         if self.progress.random is not None:
-            set_random_state(self.progress.random)
+            set_random_state(self.progress.random, self.runtime.device)
         if observes and self.model.fds is not None:
             for sums in self.progress.sums:
                 self.model.fds.add_observed(sums)
@@ -202,7 +203,12 @@ class Training:
         if len(ranks) == world:
             self.progress.random = ranks[rank]["random"]
             if self.progress.random is not None:
-                set_random_state(self.progress.random)  # tried now, so that a bad state fails before training
+                set_random_state(self.progress.random, self.runtime.device)  # tried now: a bad state fails before training
+                if not same_generators(self.progress.random, self.runtime.device):
+                    logger.warning(
+                        "--resume: the epoch was begun on other devices than %s: what its other steps draw at random there, "
+                        "such as dropout, will differ", self.runtime.device,
+                    )
         else:
             logger.warning(
                 "--resume: the epoch was begun by %d processes and now there are %d: what its other steps draw at random "
@@ -267,6 +273,7 @@ def begin(
         checkpoint.load_model(model, content, renames=renames, path=path)
         if plan.evaluate:
             training.best_epoch = int(content.get("best_epoch", content.get("epoch", -1)))
+            _check_same_file(training)
             return training
         training.resume(content, path)
         if training.epoch >= plan.epochs and not (path.parent / checkpoint.BEST).is_file():
@@ -275,9 +282,22 @@ def begin(
                 "allow more epochs, or pass --evaluate"
             )
         warn_of_changes(content.get("settings") or {}, settings)
+    if plan.resume is not None:
+        _check_same_file(training)
     if training.epoch < plan.epochs or not training.best_by:
         training.choose_by(*chosen_by)
     return training
+
+
+def _check_same_file(training: Training) -> None:
+    """Raise ValueError where the ranks go on from different places, which would end in one waiting for another for ever."""
+    places = training.runtime.gather((training.epoch, training.progress.step, training.best_epoch))
+    if len(set(places)) > 1:
+        found = ", ".join(f"rank {rank}: epoch {epoch}, step {step}" for rank, (epoch, step, _) in enumerate(places))
+        raise ValueError(
+            f"--store_root: the processes would go on from different checkpoints ({found}); put it on a disk that all machines "
+            "share, or copy the run's folder to each"
+        )
 
 
 # -- the folder --------------------------------------------------------------------------------------------------------

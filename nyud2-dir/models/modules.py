@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, relu
+from torch.nn.functional import relu
+
+from imbalanced_regression.training.precision import resize
 
 Size = tuple[int, int]
 
@@ -28,7 +30,7 @@ class UpProjection(nn.Module):
         self.conv2, self.bn2 = conv(inputs, outputs, 5), nn.BatchNorm2d(outputs)
 
     def forward(self, x: Tensor, size: Size) -> Tensor:
-        x = interpolate(x, size=size, mode="bilinear", align_corners=False)
+        x = resize(x, size)
         long = self.bn1_2(self.conv1_2(relu(self.bn1(self.conv1(x)))))
         return relu(long + self.bn2(self.conv2(x)))
 

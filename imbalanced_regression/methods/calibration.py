@@ -1,0 +1,78 @@
+"""How FDS moves features: (z - mu) s + mu~, where mu, s and mu~ are rows of small tables that each label points at.
+
+The one idea: on a CPU it goes block by block, so that what is looked up stays in the cache and no table of the features' own
+size is ever made, on the way back as well. Elsewhere it is the plain expression; both give the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from .rows import may_look
+
+_BLOCK = 1 << 17  # numbers moved at a time
+
+Tables = tuple[Tensor, Tensor, Tensor]
+
+
+def moved(features: Tensor, tables: Tables, index: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Features (B, D) or (B, D, H, W), calibrated in `dtype`, in their own type; gradient flows through them only.
+
+    Args:
+        tables: mu, s and mu~, (K, D) each, and `index` (B,) or (B, H, W) into them; or, without an index, one row for each
+            label, (B, D) or (B, H, W, D).
+    """
+    if index is not None and may_look(features) and features.numel():
+        return _Moved.apply(features, index, *(table.to(dtype) for table in tables))
+    mean, scale, smoothed = (
+        (table if index is None else embedding(index, table)).movedim(-1, 1).to(dtype) for table in tables
+    )
+    # not folded into z * s + shift: with a large mean and a small variance that loses all digits in float32
+    return torch.addcmul(smoothed, features - mean, scale).to(features.dtype)
+
+
+class _Moved(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, features: Tensor, index: Tensor, mean: Tensor, scale: Tensor, smoothed: Tensor) -> Tensor:
+        ctx.save_for_backward(index, scale)
+        out = mean.new_empty(features.shape[0], *features.shape[2:], features.shape[1])
+        apart, factor = mean.new_empty(2, _rows_of(features), features.shape[1])
+        for z, at, into in _blocks(features, index, out.movedim(-1, 1)):
+            mine = torch.index_select(mean, 0, at, out=apart[: len(at)])
+            torch.sub(z, mine, out=mine)
+            many = torch.index_select(scale, 0, at, out=factor[: len(at)])
+            torch.index_select(smoothed, 0, at, out=into).addcmul_(mine, many)
+        return out.movedim(-1, 1).to(features.dtype)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+        index, scale = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient of the gradient is wanted
+            return (gradient * embedding(index, scale).movedim(-1, 1)).to(gradient.dtype), None, None, None, None
+        out = torch.empty_like(gradient)
+        factor = scale.new_empty(_rows_of(gradient), gradient.shape[1])
+        for g, at, into in _blocks(gradient, index, out):
+            torch.mul(g, torch.index_select(scale, 0, at, out=factor[: len(at)]), out=into)
+        return out, None, None, None, None
+
+
+def _rows_of(features: Tensor) -> int:
+    """How many rows of D channels make a block."""
+    return max(1, min(features.numel(), _BLOCK) // features.shape[1])
+
+
+def _blocks(features: Tensor, index: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Views of the features as rows (n, D), their part of the index (n,), and the rows of `out`: blocks, image by image."""
+    step = _rows_of(features)
+    if features.dim() == 2:
+        images = [(features, index, out)]
+    else:
+        images = [(z.flatten(1).t(), at.flatten(), o.flatten(1).t()) for z, at, o in zip(features, index, out)]
+    for z, at, into in images:
+        for start in range(0, len(at), step):
+            part = slice(start, start + step)
+            yield z[part], at[part], into[part]

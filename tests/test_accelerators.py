@@ -1,0 +1,359 @@
+"""GPU paths, shown without a GPU: types by fake CUDA tensors, waiting by tensors without contents, devices by their calls.
+
+A tensor on the device "meta" has no numbers, so whatever would look at one (`.item()`, `if tensor`, `nonzero`, a mask as an
+index, a copy to the CPU) raises; on a GPU the same would wait for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import namedtuple
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+import toy
+from commands import ROOT, from_folder
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from imbalanced_regression import FDS, SRL, Regressor, choices, shot_metrics, weighted_mse_loss
+from imbalanced_regression.training import Objective, Plan, engine, precision, randomness, runtime
+from imbalanced_regression.training.objective import Moment
+from imbalanced_regression.training.runtime import Runtime
+from imbalanced_regression.training.session import Training, _check_same_file, prepare
+
+sys.path.append(str(ROOT / "benchmarks"))
+from fake_gpu import autocast_of_a_gpu, fake_gpu, kept_for_backward  # noqa: E402  # found through the path set above
+
+CPU = torch.device("cpu")
+
+# -- mixed precision ---------------------------------------------------------------------------------------------------
+
+
+def test_g_mean_of_whole_labels_does_not_fall_under_bf16():
+    """Predictions between 32 and 64 lie on a grid of 0.25 in bf16, and hit whole ages exactly: errors of 0 count as 1e-10."""
+    torch.manual_seed(0)
+    model = Regressor(nn.Linear(8, 32), nn.Linear(32, 1)).eval()
+    nn.init.constant_(model.head.bias, 45.0)
+    nn.init.normal_(model.head.weight, std=0.8)
+    inputs = torch.randn(4000, 8)
+    with torch.no_grad():
+        exact = model(inputs)[0]
+        ages = (exact + 7 * torch.randn(4000, 1)).round()
+        with torch.autocast("cpu", torch.bfloat16):
+            preds, features = model(inputs)
+    assert preds.dtype == features.dtype == torch.float32
+    means = [shot_metrics(found, ages, ages)["overall"]["gmean"] for found in (exact, preds, preds.bfloat16())]
+    assert means[1] == pytest.approx(means[0], rel=0.02)
+    assert means[2] < 0.85 * means[0]  # as it was
+
+
+def test_the_pool_of_a_resnet_keeps_float32_under_bf16():
+    encoder = from_folder("agedb-dir", "resnet").make_model("resnet18").encoder.eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert encoder(torch.randn(2, 3, 32, 32)).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("amp", "inner"), [(None, False), (torch.bfloat16, False), (torch.float16, True)])
+def test_recurrent_layers_run_in_float32_under_bf16_and_under_autocast_where_there_is_a_scaler(amp, inner, monkeypatch):
+    gru = nn.GRU(3, 4, batch_first=True, bidirectional=True)
+    seen = []
+    gru.register_forward_pre_hook(lambda module, inputs: seen.append((inputs[0].data.dtype, torch.is_autocast_enabled("cpu"))))
+    x, lengths = torch.randn(2, 5, 3), torch.tensor([2, 5])
+    # the CPU has no fp16 for these layers; that they are called under autocast is what is asked
+    monkeypatch.setattr(gru, "forward", lambda packed: (packed, None))
+    with torch.autocast("cpu", amp) if amp else nullcontext():
+        states = precision.run_rnn(gru, x if amp is None else x.to(amp), lengths)
+    assert seen == [(torch.float16 if inner else torch.float32, inner)]
+    assert states.shape == x.shape
+
+
+def test_lengths_that_are_here_already_are_not_fetched():
+    gru = nn.GRU(3, 4, batch_first=True)
+    x, lengths = torch.randn(2, 5, 3), torch.tensor([2, 5])
+    plain = precision.run_rnn(gru, x, lengths)
+    torch.testing.assert_close(plain, precision.run_rnn(gru, x, torch.empty(2, device="meta"), lengths), rtol=0, atol=0)
+    assert (plain[0, 2:] == 0).all()
+
+
+@pytest.mark.parametrize("folder", ["nyud2-dir", "shhs-dir"])
+def test_bf16_takes_little_more_than_half_the_memory_of_float32_by_the_rules_of_a_gpu(folder):
+    """Resizes and group norms are on CUDA's list of float32: SHHS took more memory in bf16 than without."""
+    kept = {}
+    for amp in (None, torch.bfloat16):
+        with fake_gpu():
+            if folder == "nyud2-dir":
+                from_folder(folder, "loss")
+                layer = from_folder(folder, "models.modules").UpProjection(64, 32)
+                x, more = torch.randn(4, 64, 20, 20), ((40, 40),)
+            else:
+                layer, more = from_folder(folder, "models").Block(16, 32), ()
+                x = torch.randn(64, 16, 512)
+            with kept_for_backward(layer) as storages, autocast_of_a_gpu(amp):
+                out = layer(x if amp is None else x.to(amp), *more)
+            assert out.dtype == (torch.float32 if amp is None else amp)
+        kept[amp] = sum(storages.values())
+    assert kept[torch.bfloat16] < 0.6 * kept[None]
+
+
+# -- devices -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """Four GPUs as far as their generators, and which of them is current, go."""
+    states = {gpu: torch.full((4,), gpu, dtype=torch.uint8) for gpu in range(4)}
+    current = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: current.append(device))
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda gpu: states[gpu].clone())
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, gpu: states.__setitem__(gpu, state))
+    return states, current
+
+
+def test_a_gpus_generator_is_restored_where_it_was_read(gpus):
+    states, current = gpus
+    device = runtime.start("cuda:2").device
+    assert current == [device]  # or the thread that pins memory opens a context on GPU 0
+    state = randomness.random_state(device)
+    states[2] = torch.zeros(4, dtype=torch.uint8)
+    randomness.set_random_state(state, device)
+    assert [int(states[gpu][0]) for gpu in range(4)] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(("begun", "now"), [("cuda", "cpu"), ("cuda", "cuda:3"), ("cuda:1", "cpu"), ("cpu", "cuda:0")])
+def test_a_checkpoint_within_an_epoch_goes_on_on_other_devices(gpus, caplog, begun, now):
+    """The state of generators that are not there is left alone, with a warning; the training in the file goes on."""
+    states, _ = gpus
+    state = randomness.random_state(torch.device(begun))
+    drawn = torch.rand(3)
+    training = Training(toy.make_model(), nn.Identity(), None, None, None, Runtime(torch.device(now)))
+    training._resume_within({"step": 3, "total": 1.0, "ranks": [{"random": state, "sums": []}]})
+    assert "the epoch was begun on other devices" in caplog.text
+    assert training.progress.step == 3
+    assert torch.equal(drawn, torch.rand(3))  # the CPU's generator is taken up
+    assert [int(states[gpu][0]) for gpu in range(4)] == [0, 1, 2, 3]
+
+
+def test_one_gpus_state_goes_to_another_gpu(gpus, caplog):
+    states, _ = gpus
+    state = randomness.random_state(torch.device("cuda:1"))
+    randomness.set_random_state(state, torch.device("cuda:3"))
+    assert [int(states[gpu][0]) for gpu in range(4)] == [0, 1, 2, 1]
+
+
+def test_gpus_are_chosen_as_they_can_be(gpus, monkeypatch):
+    assert runtime.start(None).device == torch.device("cuda")
+    assert runtime.start(None, spread=False).device == torch.device("cuda:0")
+    assert runtime.start("cpu", fixed_sizes=True).device == CPU
+    assert torch.backends.cudnn.benchmark
+    runtime.start("cpu")
+    assert not torch.backends.cudnn.benchmark
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="--device: torchrun gives each process a GPU of its own, found cuda:1"):
+        runtime.start("cuda:1")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match="--device: 4 GPUs are there, but torch .* cannot use them.*pass --device cpu"):
+        runtime.start(None)
+
+
+class Meets(nn.Module):
+    """A criterion and a term that only hold a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, *values):
+        return (self.scale * values[0]).sum()
+
+
+def test_criteria_and_terms_that_learn_nothing_are_moved_too():
+    criterion, term = Meets(), Meets()
+    prepare(toy.make_model(), Objective(criterion, [(1.0, term)]), toy.make_plan(), Runtime(torch.device("meta")))
+    assert criterion.scale.device.type == term.scale.device.type == "meta"
+
+
+def test_namedtuples_move_as_what_they_are():
+    pair = namedtuple("pair", "left right")(torch.ones(2), [torch.zeros(1)])
+    moved = Runtime(torch.device("meta")).move({"x": pair})["x"]
+    assert type(moved) is type(pair)
+    assert moved.right[0].device.type == "meta"
+
+
+# -- several processes -------------------------------------------------------------------------------------------------
+
+
+class Beside(Runtime):
+    """One of two processes; the other's numbers are 3 wherever they are averaged, and its place is the epoch's beginning."""
+
+    def mean(self, values):
+        return (values + 3) / 2
+
+    def gather(self, value):
+        return [value, (0, 0, -1)]
+
+
+def test_ranks_that_would_go_on_from_different_checkpoints_are_told(tmp_path):
+    training = Training(toy.make_model(), nn.Identity(), None, None, None, Beside(CPU, 0, 2), epoch=2)
+    with pytest.raises(ValueError, match=r"--store_root: .*\(rank 0: epoch 2, step 0, rank 1: epoch 0, step 0\); put it on a"):
+        _check_same_file(training)
+    training.epoch = 0
+    _check_same_file(training)
+
+
+def test_compiling_with_synchronised_batchnorm_on_gpus_is_refused():
+    ranks = Runtime(torch.device("cuda", 0), 0, 2, compile=True)
+    with pytest.raises(ValueError, match="--compile: .*add --local_bn"):
+        ranks.wrap(toy.make_model(norm=True))
+
+
+def test_local_batchnorms_end_with_the_mean_of_all_processes():
+    model = toy.make_model(norm=True)
+    norm = model.encoder[1]
+    Beside(CPU, 0, 2).average_norms(model)
+    assert (norm.running_mean == 0).all()  # not asked for
+    Beside(CPU, 0, 2, local_bn=True).average_norms(model)
+    assert (norm.running_mean == 1.5).all()
+    assert (norm.running_var == 2).all()
+
+
+def test_an_epochs_short_last_batch_leaves_the_graphs_of_full_batches_static(tmp_path):
+    """Ten samples in batches of four: from the second epoch on as in the first, full batches have a graph of their own."""
+    sizes = []
+
+    def count(graph, inputs):
+        first = next(x for x in inputs if not isinstance(x, nn.Parameter))
+        sizes.append(str(first.shape[0] if isinstance(first, torch.Tensor) else first))  # a symbol where it may be any
+        return graph
+
+    torch._dynamo.reset()
+    model = toy.make_model(dropout=0.0)
+    model.compile = lambda: nn.Module.compile(model, backend=count)
+    data = toy.Toy(10, 0)
+    splits = toy.Splits(data, toy.Toy(5, 1), toy.Toy(5, 2))
+    changes = {"batch_size": 4, "epochs": 3, "schedule": [], "fds_stats": "streaming"}
+    toy.run(tmp_path, model=model, splits=splits, ranks=Runtime(compile=True), **changes)
+    assert sizes.count("4") == 2, sizes  # of epoch 0, in which FDS does not act, and of all others
+
+
+# -- nothing waits for the device --------------------------------------------------------------------------------------
+
+
+class Fetched(TorchDispatchMode):
+    """Copies of more than one number from the CPU to the device that wait for it."""
+
+    def __init__(self):
+        super().__init__()
+        self.copies: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        devices = {x.device.type for x in tree_leaves(out) if isinstance(x, torch.Tensor)}
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        waits = "meta" in devices and not (kwargs or {}).get("non_blocking")
+        if waits and any(x.device.type == "cpu" and x.numel() > 1 for x in given):
+            self.copies.append(str(function))
+        return out
+
+
+VALUES = toy.Toy(64, 0).targets[:, 0].astype(float)
+LABELS = choices.Labels(toy.BINS, toy.BINS.counts(VALUES), VALUES)
+STEPS = {
+    "vanilla": {}, "clipped": {"max_grad_norm": 1.0}, "fds": {"fds": "own"}, "released": {"fds": "released"},
+    "ascent": {"ascent": 0.1},
+    **{name: {"loss": name} for name in choices.LOSSES}, **{name: {"terms": [name]} for name in choices.TERMS},
+    **{name: {"head": name} for name in choices.HEADS},
+    **{name: {"pretrain": name} for name in choices.PRETRAINS if name != "none"},
+}
+
+
+def set_up(device: torch.device, fds: str = "", **given):
+    """A training on the device, its batch and moment."""
+    knobs = {name: value[0] for name, value in choices.KNOBS.items()}
+    knobs |= {"seed": 0, "lds": False, "loss": "mse", "terms": [], "head": "linear", "pretrain": "none"}
+    settings = {**knobs, **{name: value for name, value in given.items() if name in knobs}}
+    torch.manual_seed(0)
+    head = choices.HEADS[settings["head"]](settings, LABELS, 6)
+    objective = choices.make_objective(settings, LABELS, 6, head=head)
+    encoder = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 6))
+    model = Regressor(encoder, head or nn.Linear(6, 1), FDS(6, bins=toy.BINS, ks=3, kind=fds) if fds else None)
+    plan = Plan(lr=1e-2, batch_size=16, views=2 if objective.two_views else 1,
+                **{name: value for name, value in given.items() if name not in knobs})
+    training = prepare(model, objective, plan, Runtime(device))
+    for term in objective.modules():
+        if isinstance(term, SRL):
+            term._begun = True  # as after an epoch, which ends with a look at the device
+    batch = 16 * plan.views
+    weights = torch.ones(batch, 2 if settings["head"] == "uvote" else 1)
+    parts = torch.randn(batch, 4), 5 * torch.rand(batch, 1), weights
+    return training, tuple(part.to(device) for part in parts), Moment(epochs=4, views=plan.views), plan
+
+
+def take_steps(training, batch, moment, plan, mode=None) -> None:
+    fds = training.model.fds
+    for step in range(2):  # what is set up once is set up in the first
+        with mode if mode is not None and step else nullcontext():
+            engine.train_step(training, batch, moment, plan, fds_epoch=2, observe=fds is not None and not fds.observes_smoothed)
+            if fds is not None and fds.observes_smoothed:
+                fds.observe(batch[1].expand(-1, 6), batch[1])
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_no_method_waits_for_the_device_in_a_step(name, monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *args, **how: nullcontext())  # the device without contents has none
+    fetched = Fetched()
+    take_steps(*set_up(torch.device("meta"), **STEPS[name]), mode=fetched)
+    assert not fetched.copies
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", STEPS)
+def test_no_method_waits_for_a_gpu_in_a_step(name):
+    prepared = set_up(torch.device("cuda", 0), **STEPS[name])
+    take_steps(*prepared)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        take_steps(*prepared)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_dense_maps_are_observed_without_waiting_and_unknown_pixels_left_out(monkeypatch):
+    """The way of an accelerator, taken on the CPU: the same statistics as when the values may be looked at."""
+    torch.manual_seed(0)
+    features, depth = 1e3 + torch.randn(2, 5, 6, 7), 5 * torch.rand(2, 1, 6, 7)
+    known = torch.rand(2, 1, 6, 7) > 0.4
+    plain, quiet, gone = (FDS(5, bins=toy.BINS, ks=3) for _ in range(3))
+    plain.observe(features, depth, known)
+    for module in (FDS.__module__,):
+        monkeypatch.setattr(sys.modules[module], "may_look", lambda values: False)
+    monkeypatch.setattr("imbalanced_regression.methods.bin_statistics._DEVICE_BLOCK", 64)
+    quiet.observe(features, depth, known)
+    for fds in (plain, quiet):
+        fds.finish_epoch(0)
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(quiet.state_dict()[name], value, rtol=1e-6, atol=0)
+    depth[0, 0, 0, 0] = np.nan
+    gone.observe(features, depth)
+    with pytest.raises(ValueError, match="labels: 1 of epoch 0 are NaN or infinite"):
+        gone.finish_epoch(0)
+    meta = torch.device("meta")
+    FDS(5, bins=toy.BINS, ks=3).to(meta).observe(*(part.to(meta) for part in (features, depth, known)))
+
+
+def test_the_loss_is_looked_at_every_print_freq_steps_only(monkeypatch):
+    looked = []
+    check = engine._check
+    monkeypatch.setattr(engine, "_check", lambda pending, *rest: (looked.append(len(pending)), check(pending, *rest)))
+    toy.one_epoch(toy.make_model(), criterion=weighted_mse_loss, print_freq=3)
+    assert looked == [1, 1, 1, 1]  # on the CPU looking costs nothing
+    looked.clear()
+    monkeypatch.setattr(engine, "LOOKS_AT_ONCE", ())
+    toy.one_epoch(toy.make_model(), criterion=weighted_mse_loss, print_freq=3)
+    assert looked == [3, 1]
