@@ -146,7 +146,7 @@ def parse_args() -> Namespace:
     sweep.add_argument("--out", type=Path, default=Path("sweep"), metavar="DIR", help="where the runs lie")
     sweep.add_argument("--jobs", type=int, default=1, help="runs at a time, each with its share of the cores")
     sweep.add_argument("--fork", choices=("auto", "always", "never"), default="auto",
-                       help="import torch once, and make each run a fork; auto: where 8 runs or more wait")
+                       help="import torch once, and make each run a fork; auto: where 8 or more wait, without a GPU")
     sweep.add_argument("--gpus", default="", metavar="N,N", help="GPUs by number: one run at a time on each")
     sweep.add_argument("--status", action="store_true", help="only say what is done, and show the table so far")
     sweep.add_argument("--print", action="store_true", help="only print the commands of what is not done, one a line")

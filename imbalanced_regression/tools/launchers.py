@@ -38,6 +38,8 @@ class Remote:
         if ready is None:
             states.give_up(self.job)
             return "failed"
+        if states.state(self.job) == "done":  # by another job, which was waited for
+            return "done"
         self.started = starting.Started(self.job, self.jobs, {}, starting.versions(self.job.benchmark))
         self.started.process.wait()
         self.started.ended()

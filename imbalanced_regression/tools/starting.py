@@ -25,7 +25,7 @@ from pathlib import Path
 
 from .. import files
 from .rows import Job
-from .states import FAILED, OUTPUT, RECORD, command, seconds, state
+from .states import FAILED, OUTPUT, RECORD, command, forget_failures, seconds, state
 
 # what every train.py imports sooner or later; a name that is not installed is passed over
 HEAVY = (
@@ -96,7 +96,9 @@ class Started:
             return False
         self.record["seconds"] = round(self.record["seconds"] + time.monotonic() - self.began, 1)
         self._keep()
-        if state(self.job) != "done":
+        if state(self.job) == "done":
+            forget_failures([self.job])  # of an earlier start
+        else:
             files.write(self.job.place / FAILED, f"exit code {code}: {_last_line(self.job.place / OUTPUT)}\n")
         return True
 

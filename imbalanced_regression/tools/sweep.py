@@ -46,15 +46,16 @@ def run_all(jobs: list[Job], *, at_once: int, gpus: list[str], say, fork: str = 
     """Run what is not done, at most `at_once` runs at a time, each on its share of the cores or on its GPU.
 
     `fork`: "always" starts each run as a fork of one process that has imported torch, "never" as a fresh process, "auto" as
-    a fork where `MANY` runs wait. Failed runs do not end the others. On SIGTERM and SIGINT the runs save their step before
-    this returns.
+    a fork where `MANY` runs wait and there is no GPU, which an import that looked for it would keep from the forks. Failed
+    runs do not end the others. On SIGTERM and SIGINT the runs save their step before this returns.
     """
     abouts = {folder: versions(folder) for folder in {job.benchmark for job in jobs}}
     waiting = [job for job in jobs if state(job) != "done"]
     forget_failures(waiting)
     free = list(gpus) if gpus else [""] * at_once
     threads = str(max(1, (os.cpu_count() or 1) // len(free)))
-    forks = can_fork() and (fork == "always" or (fork == "auto" and len(waiting) >= MANY))
+    on_gpu = any(about["hardware"]["gpus"] for about in abouts.values())
+    forks = can_fork() and (fork == "always" or (fork == "auto" and len(waiting) >= MANY and not on_gpu))
     if forks and waiting:
         serve_forks(threads)
     slots: list[tuple[Started, str]] = []
