@@ -2,6 +2,7 @@
 
     python benchmarks/methods_speed.py            # two minutes, 1.5 GB; exit code 1 if a claim fails
     python benchmarks/methods_speed.py --quick    # small sizes: that it runs, and the digits; times are not judged
+    python benchmarks/methods_speed.py --floors   # only FDS beside the least that it must read and write, and as it was before
 
 Times are the best of several runs on the CPU with `--threads` threads. The loops: LDS goes sample by sample over the
 edges in plain Python; FDS goes label by label over rows picked with a mask, in torch, with autograd's own backward.
@@ -17,6 +18,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +31,7 @@ import slow  # noqa: E402  # found through the path set above
 from utils import bucket_weights, pixel_weights  # noqa: E402  # NYUD2-DIR's
 
 from imbalanced_regression import FDS, Bins, lds_weights  # noqa: E402
+from imbalanced_regression.methods import bin_statistics  # noqa: E402
 
 FULL = {"ages": 191_509, "batch": 256, "samples": 50_000, "D": 2048, "maps": 32, "repeats": 5, "seconds": 5, "processes": 6}
 QUICK = {"ages": 2_000, "batch": 64, "samples": 1_000, "D": 64, "maps": 1, "repeats": 2, "seconds": 0, "processes": 1}
@@ -38,25 +41,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="small sizes; judges the digits only")
     parser.add_argument("--threads", type=int, default=1, help="threads torch may use; more than one only on a quiet machine")
+    parser.add_argument("--floors", action="store_true", help="only FDS beside its floors")
     args = parser.parse_args()
     size = QUICK if args.quick else FULL
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
 
-    rows = [memory(size, args.threads)]  # first: while this process is small
-    rows += [lds(size), lds_shortcut(size), smoothing(size), statistics(size)]
-    rows += [bins_in_smoothing(size), *bins_in_statistics(size), digits(size)]
-    rows.insert(4, rows.pop(0))
-    rows.insert(2, depth_weights(size))
+    if args.floors:
+        rows = floors(size, args.threads)
+    else:
+        rows = [memory(size, args.threads)]  # first: while this process is small
+        rows += [lds(size), lds_shortcut(size), smoothing(size), statistics(size)]
+        rows += [bins_in_smoothing(size), *bins_in_statistics(size), digits(size)]
+        rows.insert(4, rows.pop(0))
+        rows.insert(2, depth_weights(size))
+        rows += floors(size, args.threads)
     print(
         f"{datetime.date.today()}, {processor()}, {args.threads} threads, "
         f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
     )
-    print(f"{'claim':<66}{'loops':>12}{'library':>12}{'ratio':>10}{'wanted':>10}  ok")
+    print(f"{'claim':<72}{'loops':>12}{'library':>12}{'ratio':>10}{'wanted':>10}  ok")
     for claim, loops, library, ratio, wanted, ok in rows:
         judged = wanted and (not args.quick or "variance" in claim)
         print(
-            f"{claim:<66}{loops:>12}{library:>12}{ratio:>10}{wanted or '-':>10}  {('yes' if ok else 'NO') if judged else '-'}"
+            f"{claim:<72}{loops:>12}{library:>12}{ratio:>10}{wanted or '-':>10}  {('yes' if ok else 'NO') if judged else '-'}"
         )
     failed = [row[0] for row in rows if row[4] and not row[5] and (not args.quick or "variance" in row[0])]
     sys.exit(1 if failed else 0)
@@ -123,6 +131,66 @@ def statistics(size) -> tuple:
         size,
     )
     return faster(f"FDS statistics of {size['samples']:,} x {size['D']}", loops, fast, 2)
+
+
+def floors(size, threads: int) -> list[tuple]:
+    """FDS as it was and as it is, in the columns of loops and library; the ratio is to its floor.
+
+    Statistics: one read of the features. Smoothing: a product with a number, forward and backward, which reads and writes
+    features and gradients once each.
+    """
+    found = []
+    for count, dim, bins in ((size["samples"], size["D"], 100), (size["samples"] // 10 + 249, 6 * size["D"] - 288, 50)):
+        features, labels = torch.randn(count, dim), draw_labels(count) * (bins / 100)
+        fds = FDS(dim, bins=Bins.uniform(0, bins, bins))
+        rows = fds._rows(features, labels)
+        before, now, read = race_of(size, partial(before_by_rows, features, rows, bins), partial(fds.observe, features, labels),
+                                    features.sum)
+        limit = 8 if threads == 1 else 4
+        found.append(beside(f"FDS.observe {count:,} x {dim:,}, now in reads of them ({read:.4f} s)", before, now, read, limit))
+    fds, features, labels = trained(size, 100), torch.randn(size["batch"], size["D"]), draw_labels(size["batch"])
+    gradient = torch.randn_like(features)
+
+    def step(function: Callable) -> None:
+        function(features.detach().requires_grad_()).backward(gradient)
+
+    before, now, least = race_of(size, lambda: step(lambda z: before_moved(fds, z, labels)),
+                                 lambda: step(lambda z: fds.smooth(z, labels, 1)), lambda: step(lambda z: z * 2.0))
+    claim = f"FDS.smooth {size['batch']} x {size['D']}, there and back, in products ({1000 * least:.2f} ms)"
+    return [*found, beside(claim, before, now, least, 3)]
+
+
+def before_by_rows(features: torch.Tensor, rows: torch.Tensor, count: int) -> None:
+    """The statistics as all samples were summed once: in double, each added to the row of its bin."""
+    sums = bin_statistics.zero_sums(count, features.shape[1], features.device)
+    bin_statistics._add_by_rows(sums, features, rows)
+
+
+def before_moved(fds: FDS, z: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """The smoothing as it was: masks for every channel of every bin, and three tables of the features' own size."""
+    mean, var, tracked = fds.running_mean_last_epoch, fds.running_var_last_epoch, fds.num_samples_tracked[:, None]
+    smoothed_mean, smoothed_var = fds.smoothed_mean_last_epoch, fds.smoothed_var_last_epoch
+    moves = (tracked > 0) & (var > 0) & (smoothed_var >= 0)
+    scale = (smoothed_var / var).clamp(*fds.clip).sqrt()
+    tables = torch.where(moves, -mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0)
+    minus, factor, centre = (torch.nn.functional.embedding(fds._rows(z, labels), table) for table in tables)
+    return centre.addcmul_(minus.add_(z), factor)
+
+
+def race_of(size, *functions: Callable) -> list[float]:
+    """The best seconds of each, run in turn."""
+    best = [float("inf")] * len(functions)
+    for round_ in range(1 + 4 * size["repeats"]):
+        for i, function in enumerate(functions):
+            start = time.perf_counter()
+            function()
+            if round_:  # the first run warms up
+                best[i] = min(best[i], time.perf_counter() - start)
+    return best
+
+
+def beside(claim: str, before: float, now: float, floor: float, limit: int) -> tuple:
+    return claim, f"{before:.5f}", f"{now:.5f}", f"{now / floor:.1f}", f"<= {limit}", now <= limit * floor
 
 
 def memory(size, threads) -> tuple:

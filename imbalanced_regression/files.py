@@ -114,7 +114,7 @@ def whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write(path: Path, data: bytes | str) -> None:
+def write(path: Path, data: bytes | memoryview | str) -> None:
     """Replace `path` by `data` in one step; OSError (a full disk, say) leaves what was there."""
     part = part_of(path)
     try:

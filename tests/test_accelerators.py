@@ -19,14 +19,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from imbalanced_regression import FDS, SRL, Regressor, choices, shot_metrics, weighted_mse_loss
-from imbalanced_regression.training import Objective, Plan, engine, precision, randomness, runtime
-from imbalanced_regression.training.objective import Moment
+from imbalanced_regression import FDS, Regressor, shot_metrics, weighted_mse_loss
+from imbalanced_regression.training import Objective, engine, precision, randomness, runtime
 from imbalanced_regression.training.runtime import Runtime
 from imbalanced_regression.training.session import Training, _check_same_file, prepare
 
 sys.path.append(str(ROOT / "benchmarks"))
 from fake_gpu import autocast_of_a_gpu, fake_gpu, kept_for_backward  # noqa: E402  # found through the path set above
+from gpu_check import CHECKS, STEPS, TOY, Skipped, method_step, take_step  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -262,66 +262,34 @@ class Fetched(TorchDispatchMode):
         return out
 
 
-VALUES = toy.Toy(64, 0).targets[:, 0].astype(float)
-LABELS = choices.Labels(toy.BINS, toy.BINS.counts(VALUES), VALUES)
-STEPS = {
-    "vanilla": {}, "clipped": {"max_grad_norm": 1.0}, "fds": {"fds": "own"}, "released": {"fds": "released"},
-    "ascent": {"ascent": 0.1},
-    **{name: {"loss": name} for name in choices.LOSSES}, **{name: {"terms": [name]} for name in choices.TERMS},
-    **{name: {"head": name} for name in choices.HEADS},
-    **{name: {"pretrain": name} for name in choices.PRETRAINS if name != "none"},
-}
-
-
-def set_up(device: torch.device, fds: str = "", **given):
-    """A training on the device, its batch and moment."""
-    knobs = {name: value[0] for name, value in choices.KNOBS.items()}
-    knobs |= {"seed": 0, "lds": False, "loss": "mse", "terms": [], "head": "linear", "pretrain": "none"}
-    settings = {**knobs, **{name: value for name, value in given.items() if name in knobs}}
-    torch.manual_seed(0)
-    head = choices.HEADS[settings["head"]](settings, LABELS, 6)
-    objective = choices.make_objective(settings, LABELS, 6, head=head)
-    encoder = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 6))
-    model = Regressor(encoder, head or nn.Linear(6, 1), FDS(6, bins=toy.BINS, ks=3, kind=fds) if fds else None)
-    plan = Plan(lr=1e-2, batch_size=16, views=2 if objective.two_views else 1,
-                **{name: value for name, value in given.items() if name not in knobs})
-    training = prepare(model, objective, plan, Runtime(device))
-    for term in objective.modules():
-        if isinstance(term, SRL):
-            term._begun = True  # as after an epoch, which ends with a look at the device
-    batch = 16 * plan.views
-    weights = torch.ones(batch, 2 if settings["head"] == "uvote" else 1)
-    parts = torch.randn(batch, 4), 5 * torch.rand(batch, 1), weights
-    return training, tuple(part.to(device) for part in parts), Moment(epochs=4, views=plan.views), plan
-
-
-def take_steps(training, batch, moment, plan, mode=None) -> None:
-    fds = training.model.fds
-    for step in range(2):  # what is set up once is set up in the first
-        with mode if mode is not None and step else nullcontext():
-            engine.train_step(training, batch, moment, plan, fds_epoch=2, observe=fds is not None and not fds.observes_smoothed)
-            if fds is not None and fds.observes_smoothed:
-                fds.observe(batch[1].expand(-1, 6), batch[1])
-
-
 @pytest.mark.parametrize("name", STEPS)
 def test_no_method_waits_for_the_device_in_a_step(name, monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *args, **how: nullcontext())  # the device without contents has none
-    fetched = Fetched()
-    take_steps(*set_up(torch.device("meta"), **STEPS[name]), mode=fetched)
+    prepared = method_step(torch.device("meta"), **STEPS[name])
+    take_step(prepared)  # what is set up once is set up here
+    with Fetched() as fetched:
+        take_step(prepared)
     assert not fetched.copies
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("name", STEPS)
-def test_no_method_waits_for_a_gpu_in_a_step(name):
-    prepared = set_up(torch.device("cuda", 0), **STEPS[name])
-    take_steps(*prepared)
-    torch.cuda.set_sync_debug_mode("error")
+@pytest.mark.parametrize("check", ["no waiting in a step", "as on the CPU", "generators", "resume", "GradScaler"])
+def test_a_gpu_does_what_the_check_asks(check):
+    """`no waiting in a step` runs every method under torch.cuda.set_sync_debug_mode("error")."""
+    function, how = CHECKS[check]
+    function(torch.device("cuda", 0), TOY, **how)
+
+
+@pytest.mark.parametrize("check", [name for name in CHECKS if not name.startswith("ResNet") or "second pass" in name])
+def test_the_gpu_check_runs_at_toy_size_on_a_cpu(check):
+    function, how = CHECKS[check]
     try:
-        take_steps(*prepared)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+        found = function(CPU, TOY, **{**how, **({"amp": "bf16"} if how.get("amp") == "fp16" else {})})
+    except Skipped:
+        assert check in ("no waiting in a step", "DataParallel")
+    else:
+        assert found.get("apart", 0) == 0
+        assert all(value > 0 for name, value in found.items() if name.endswith("/s"))
 
 
 def test_dense_maps_are_observed_without_waiting_and_unknown_pixels_left_out(monkeypatch):

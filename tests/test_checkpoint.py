@@ -29,6 +29,21 @@ def test_a_failed_write_keeps_the_file_before(tmp_path, monkeypatch):
     assert {path.name for path in tmp_path.iterdir()} == {checkpoint.LAST, checkpoint.BEST}
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_best_checkpoint_is_written_once_and_stays_when_the_last_goes_on(tmp_path, monkeypatch, links):
+    def refuse(*paths):
+        raise OSError(1, "Operation not permitted")
+
+    if not links:
+        monkeypatch.setattr(os, "link", refuse)
+    for epoch, is_best in ((1, True), (2, True), (3, False)):
+        checkpoint.save(tmp_path, {"epoch": epoch}, is_best=is_best)
+        assert checkpoint.load(tmp_path / checkpoint.LAST)["epoch"] == epoch
+        assert checkpoint.load(tmp_path / checkpoint.BEST)["epoch"] == min(epoch, 2)
+        assert (tmp_path / checkpoint.LAST).samefile(tmp_path / checkpoint.BEST) == (links and is_best)
+    assert {path.name for path in tmp_path.iterdir()} == {checkpoint.LAST, checkpoint.BEST}
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"--pretrained: there is no checkpoint .*none.pth"):
         checkpoint.load(tmp_path / "none.pth", "--pretrained")

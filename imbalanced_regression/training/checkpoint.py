@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import pickle
 import warnings
 import zipfile
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..files import write
+from ..files import whole, write
 from .model import Regressor
 
 logger = logging.getLogger(__name__)
@@ -32,11 +33,21 @@ _OF_HEAD = ("head.", "neck.", "target.")  # what begins anew on a pre-trained en
 
 
 def save(folder: Path, state: dict, is_best: bool) -> None:
-    """Write the last checkpoint of a run, and the best if it is. The best comes first: a kill between leaves both usable."""
+    """Write the last checkpoint of a run, and the best if it is. The best comes first: a kill between leaves both usable.
+
+    Both are one file on the disk until the next is written, where the disk has hard links.
+    """
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    for name in (BEST, LAST) if is_best else (LAST,):
-        write(folder / name, buffer.getvalue())
+    if is_best:
+        write(folder / BEST, buffer.getbuffer())
+        try:
+            with whole(folder / LAST) as part:
+                os.link(folder / BEST, part)
+            return
+        except OSError:  # no hard links here
+            pass
+    write(folder / LAST, buffer.getbuffer())
 
 
 def load(path: str | Path, flag: str = "--resume") -> dict:
