@@ -190,9 +190,9 @@ def plan(args: Namespace) -> Plan:
 
 def _check_methods(args: Namespace) -> None:
     """Raise ValueError for methods that make no sense together."""
-    if args.resample != "none" and not args.resamples:
-        raise ValueError(f"--resample {args.resample}: makes rows of a table, and samples here are none (uci-dir has them); "
-                         "pass --reweight sqrt_inv or inverse, which weighs samples instead")
+    if args.resample != "none" and not (args.resamples or args.retrain_fc):
+        raise ValueError(f"--resample {args.resample}: makes rows of a table (uci-dir's), or of a frozen encoder's features: "
+                         "add --retrain_fc --pretrained CKPT; in the first stage pass --reweight sqrt_inv or inverse instead")
     if args.pretrain != "none":
         others = {"terms": args.terms, "retrain_fc": args.retrain_fc, "fds": args.fds, "head": args.head != "linear",
                   "target": args.target != "none" and args.then == "none"}

@@ -54,7 +54,7 @@ def main() -> None:
     # after the flags, so that --help answers at once
     from loaddata import make_splits
     from models.net import PUBLISHED_TO_OURS, make_model
-    from utils import BINS, COUNTS_FILE, SHOTS, bucket_weights, evaluate, examples, read_counts
+    from utils import BINS, COUNTS_FILE, SHOTS, bucket_weights, evaluate, examples, read_counts, row_weights
 
     from imbalanced_regression.tools import report
     from imbalanced_regression.training import Pixels, checkpoint
@@ -82,7 +82,7 @@ def main() -> None:
         model = make_model(args.model, imagenet=args.imagenet and fresh, fds=args.fds, **flags.fds(args))
         result = stages.train(
             args, plan, model, splits, labels, Pixels(evaluate), folder=folder, runtime=ranks, select="rmse",
-            renames=PUBLISHED_TO_OURS,
+            renames=PUBLISHED_TO_OURS, published=row_weights,
         )
         if ranks.is_main:
             report.write(

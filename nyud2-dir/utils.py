@@ -16,7 +16,7 @@ from imbalanced_regression.files import read_text
 from imbalanced_regression.methods.lds import mean_one
 
 __all__ = ["BINS", "BUCKET_START", "COUNTS_FILE", "SHOTS", "bucket_weights", "evaluate", "get_lds_kernel_window", "pixel_bins",
-           "pixel_weights", "read_counts"]
+           "pixel_weights", "read_counts", "row_weights"]
 
 BUCKET_NUM, BUCKET_START = 100, 7
 PER_METRE = np.float32(10)  # bins are 0.1 m wide
@@ -109,6 +109,11 @@ def bucket_weights(
     nearest = there[np.abs(np.arange(len(density))[:, None] - there).argmin(axis=1)]
     density = density[nearest]
     return mean_one(np.concatenate([np.full(bucket_start, density[0]), density]), counts).astype(np.float32)
+
+
+def row_weights(depths: np.ndarray, reweight: str, *window) -> np.ndarray:
+    """`bucket_weights` for single pixels: depths (N,) -> (N,) float32 with mean 1, by the counts of these depths."""
+    return bucket_weights(reweight, *window, counts=BINS.counts(depths))[BINS.index(depths)]
 
 
 def evaluate() -> DepthMetrics:

@@ -196,9 +196,9 @@ def test_gradient_boosting_leaves_a_runs_files_and_chooses_its_trees_by_the_vali
     np.testing.assert_allclose([float(row["prediction"]) for row in rows], slow[best][1], rtol=1e-6)
 
 
-def test_other_benchmarks_say_that_they_have_no_rows_to_resample():
+def test_other_benchmarks_say_that_their_first_stage_has_no_rows_to_resample():
     said = execute(["train.py", "--resample", "smogn"], ROOT / "shhs-dir", code=2)
-    assert re.search("--resample smogn: makes rows of a table.*--reweight", said)
+    assert re.search("--resample smogn: makes rows of a table.*add --retrain_fc --pretrained CKPT", said)
 
 
 def test_every_row_of_the_sweep_trains(trained, tmp_path):
