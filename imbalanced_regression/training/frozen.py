@@ -112,7 +112,7 @@ def resampled(
 @torch.no_grad()
 def _pixel_rows(model: Regressor, loader, each: int, seed: int, runtime: Runtime) -> tuple[np.ndarray, np.ndarray]:
     """Of each image up to `each` pixels with a label: what the head looks at there (N, C, k, k), and the labels (N,)."""
-    size = model.head.kernel_size[0]  # type: ignore[union-attr, index]
+    size = int(model.head.kernel_size[0])  # type: ignore[arg-type, index]
     rows, labels = [], []
     numbers = iter(loader.batch_sampler.indices.tolist())
     for inputs, targets, weights in progress(loader, len(loader), "features", runtime):
