@@ -266,7 +266,7 @@ def run_name(args: Namespace, dataset: str, model: str, *, default_seed: int = 0
 
     A seed other than the default comes last, so that runs of several seeds lie beside one another.
     """
-    parts = [dataset, model]
+    parts = [dataset, model.replace(":", "-")]  # "timm:NAME": not all systems have colons in names
     if args.store_name:
         parts.append(args.store_name)
     if args.constant != "none":
