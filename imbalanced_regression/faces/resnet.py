@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -71,11 +73,12 @@ class TimmEncoder(nn.Module):
         if not timm.is_model(name):
             raise ValueError(f"--model timm:{name}: timm has no such model; timm.list_models() lists them")
         try:
-            self.net = timm.create_model(name, pretrained=imagenet, num_classes=0)
+            net: Any = timm.create_model(name, pretrained=imagenet, num_classes=0)
         except Exception as error:  # the hub's client raises nearly anything
             raise ValueError(f"--model timm:{name}: cannot be made ({' '.join(str(error).split())})") from None
-        self.name, self.feature_dim = name, int(getattr(self.net, "head_hidden_size", None) or self.net.num_features)
-        given = self.net.pretrained_cfg
+        self.net, self.name = net, name
+        self.feature_dim = int(getattr(net, "head_hidden_size", None) or net.num_features)
+        given = net.pretrained_cfg
         self.size = given["input_size"][-1] if given.get("fixed_input_size") else None
 
     def forward(self, images: Tensor) -> Tensor:
