@@ -1,4 +1,4 @@
-"""Deep imbalanced regression: LDS and FDS for any model and label, and the training loop of five benchmarks.
+"""Imbalanced regression: the field's methods for any model and label, and the training loop of six benchmarks.
 
 The public names load their module when first used, so LDS weights need numpy and scipy but not torch.
 Source: "Delving into Deep Imbalanced Regression" (Yang, Zha, Chen, Wang, Katabi; ICML 2021), called "the paper" here.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Bins": ".bins",
@@ -52,6 +52,8 @@ _HOME = {
     "bmase": ".metrics",
     "ccc": ".metrics",
     "aore": ".metrics",
+    "aorc": ".metrics",
+    "freedman_diaconis_bins": ".metrics",
     "UVOTE": ".methods.uvote",
     "uvote_loss": ".methods.uvote",
     "uvote_point": ".methods.uvote",
@@ -73,6 +75,7 @@ _HOME = {
     "ause": ".uncertainty",
     "spread_metrics": ".uncertainty",
     "shot_of_counts": ".metrics",
+    "shots_of_bins": ".metrics",
     "correlations": ".metrics",
     "DepthMetrics": ".metrics",
 }
@@ -114,7 +117,20 @@ if TYPE_CHECKING:
     from .methods.uvote import UVOTE, uvote_loss, uvote_point, uvote_weights
     from .methods.vir import NIG, nig_loss, nig_nll
     from .methods.windows import get_lds_kernel_window
-    from .metrics import DepthMetrics, aore, balanced_mae, bmase, ccc, correlations, sera, shot_metrics, shot_of_counts
+    from .metrics import (
+        DepthMetrics,
+        aorc,
+        aore,
+        balanced_mae,
+        bmase,
+        ccc,
+        correlations,
+        freedman_diaconis_bins,
+        sera,
+        shot_metrics,
+        shot_of_counts,
+        shots_of_bins,
+    )
     from .training.model import Regressor, ScaledLinear
     from .uncertainty import ause, spread_metrics
 

@@ -6,6 +6,7 @@ The first line of a builder's docstring is what `--help` and the README say. Not
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .bins import Bins
+
+logger = logging.getLogger(__name__)
 
 Knobs = Mapping[str, Any]
 
@@ -236,6 +239,17 @@ def dense(knobs: Knobs, labels: Labels):
 # -- resampling: (knobs) -> (X, y, positions of categories) -> (X, y) ---------------------------------------------------
 
 
+def _relevance(labels):
+    """Which labels are rare: those the boxplot calls outliers, or where there are none, those in thin places."""
+    from .methods.relevance import Relevance
+
+    try:
+        return Relevance.boxplot(labels)
+    except ValueError:
+        logger.warning("--resample: no label lies beyond the boxplot's fences, so rare are those where labels are thin")
+        return Relevance.density(labels)
+
+
 def as_they_are(*_):
     """the training samples as they are"""
 
@@ -244,28 +258,28 @@ def smoter(knobs: Knobs, *_):
     """SMOTER: rare rows are joined to neighbours, common ones thinned out (Torgo et al., EPIA 2013)"""
     from .methods.resampling import smoter
 
-    return lambda X, y, categorical=None: smoter(X, y, categorical=categorical, seed=knobs["seed"])
+    return lambda X, y, categorical=None: smoter(X, y, relevance=_relevance(y), categorical=categorical, seed=knobs["seed"])
 
 
 def smogn(knobs: Knobs, *_):
     """SMOGN: SMOTER with noise where neighbours are far (Branco et al., LIDTA 2017)"""
     from .methods.resampling import smogn
 
-    return lambda X, y, categorical=None: smogn(X, y, categorical=categorical, seed=knobs["seed"])
+    return lambda X, y, categorical=None: smogn(X, y, relevance=_relevance(y), categorical=categorical, seed=knobs["seed"])
 
 
 def over(knobs: Knobs, *_):
     """rare rows are repeated"""
     from .methods.resampling import random_oversample
 
-    return lambda X, y, categorical=None: random_oversample(X, y, seed=knobs["seed"])
+    return lambda X, y, categorical=None: random_oversample(X, y, relevance=_relevance(y), seed=knobs["seed"])
 
 
 def under(knobs: Knobs, *_):
     """common rows are thinned out"""
     from .methods.resampling import random_undersample
 
-    return lambda X, y, categorical=None: random_undersample(X, y, seed=knobs["seed"])
+    return lambda X, y, categorical=None: random_undersample(X, y, relevance=_relevance(y), seed=knobs["seed"])
 
 
 # -- sampler: (knobs, labels) -> (N,), in proportion to which samples are drawn -------------------------------------------

@@ -190,9 +190,9 @@ def plan(args: Namespace) -> Plan:
 
 def _check_methods(args: Namespace) -> None:
     """Raise ValueError for methods that make no sense together."""
-    if args.resample != "none" and not args.resamples:
-        raise ValueError(f"--resample {args.resample}: makes rows of a table, and samples here are none (uci-dir has them); "
-                         "pass --reweight sqrt_inv or inverse, which weighs samples instead")
+    if args.resample != "none" and not (args.resamples or args.retrain_fc):
+        raise ValueError(f"--resample {args.resample}: makes rows of a table (uci-dir's), or of a frozen encoder's features: "
+                         "add --retrain_fc --pretrained CKPT; in the first stage pass --reweight sqrt_inv or inverse instead")
     if args.pretrain != "none":
         others = {"terms": args.terms, "retrain_fc": args.retrain_fc, "fds": args.fds, "head": args.head != "linear",
                   "target": args.target != "none" and args.then == "none"}
@@ -266,7 +266,7 @@ def run_name(args: Namespace, dataset: str, model: str, *, default_seed: int = 0
 
     A seed other than the default comes last, so that runs of several seeds lie beside one another.
     """
-    parts = [dataset, model]
+    parts = [dataset, model.replace(":", "-")]  # "timm:NAME": not all systems have colons in names
     if args.store_name:
         parts.append(args.store_name)
     if args.constant != "none":

@@ -294,6 +294,27 @@ def _mean_per_bin(values: np.ndarray, index: np.ndarray, count: np.ndarray) -> n
     return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
 
 
+class DepthReference:
+    """What SERA and bMASE know of training pixels: their relevance and their median, from counts (K,) over K bins.
+
+    A pixel counts as the centre of its bin. `source` says where phi is from, as in `shot_metrics`. Raises ValueError for
+    counts that do not fit the bins, or that are all in one.
+    """
+
+    _ROWS = 100_000  # as many labels as stand for the pixels, so that quantiles are those of the counts
+
+    def __init__(self, bins: Bins, counts):
+        counts = as_array(counts, "counts").astype(np.float64)
+        if counts.shape != (bins.count,) or not counts.sum() > 0:
+            raise ValueError(f"counts: expected ({bins.count},) with at least one pixel, found shape {counts.shape}")
+        rows = np.ceil(counts * min(1.0, self._ROWS / counts.sum())).astype(np.int64)
+        labels = np.repeat(bins.centers, rows)
+        source, relevance = _relevance(labels)
+        if source is None or relevance is None:
+            raise ValueError("counts: expected pixels in two bins or more, found one")
+        self.source, self.relevance, self.median = source, relevance, float(np.median(labels))
+
+
 class DepthMetrics:
     """Dense depth errors by shot, accumulated over pixels without keeping them: O(K) memory.
 
@@ -302,19 +323,21 @@ class DepthMetrics:
     Args:
         bins: K bins of depth in metres.
         shots: (K,) group of each bin, as in `shot_metrics`.
+        reference: a `DepthReference` of the training pixels, for SERA and bMASE; without it they are NaN.
 
     Source: the paper, section 4 (NYUD2-DIR): RMSE, relative error, log10 error, MAE and the share of pixels within a
     factor of 1.25, 1.25^2 and 1.25^3.
     """
 
     _SUMS = ("mse", "l1", "absrel", "log10", "delta1", "delta2", "delta3", "bias")
+    _APART = ("sera", "constant")  # sums of phi e^2 and of the errors of the median, no group's metrics
     _LEAST_DEPTH = 0.001  # metres; a smaller prediction counts as this much where its logarithm or ratio is taken
 
-    def __init__(self, bins: Bins, shots):
-        self.bins, self.shots = bins, np.asarray(shots)
+    def __init__(self, bins: Bins, shots, reference: DepthReference | None = None):
+        self.bins, self.shots, self.reference = bins, np.asarray(shots), reference
         check_shots(self.shots, bins)
         self._count = np.zeros(bins.count, dtype=np.int64)
-        self._sums = {name: np.zeros(bins.count) for name in self._SUMS}
+        self._sums = {name: np.zeros(bins.count) for name in (*self._SUMS, *self._APART)}
         self._moments = np.zeros(5)  # sums of label, label^2, error, error^2 and label * error, labels from the middle bin on
 
     def update(self, preds, labels, mask=None) -> None:
@@ -342,13 +365,18 @@ class DepthMetrics:
         ratio = np.maximum(positive / labels, labels / positive)
         values = (
             error**2, np.abs(error), np.abs(error) / labels, np.abs(np.log10(positive / labels)),
-            ratio < 1.25, ratio < 1.25**2, ratio < 1.25**3, error,
+            ratio < 1.25, ratio < 1.25**2, ratio < 1.25**3, error, *self._apart(labels, error),
         )
         self._count += np.bincount(index, minlength=self.bins.count)
         apart = labels - self.bins.centers[self.bins.count // 2]  # near 0, so that the squares lose no digits
         self._moments += [apart.sum(), apart @ apart, error.sum(), error @ error, apart @ error]
-        for name, value in zip(self._SUMS, values):
+        for name, value in zip(self._sums, values):
             self._sums[name] += np.bincount(index, weights=value, minlength=self.bins.count)
+
+    def _apart(self, labels: np.ndarray, error: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if self.reference is None:
+            return np.zeros(len(labels)), np.zeros(len(labels))
+        return self.reference.relevance(labels) * error**2, np.abs(labels - self.reference.median)
 
     def merge(self, other: DepthMetrics) -> None:
         """Add the pixels that `other`, of the same bins, has seen: of one image, or on another rank."""
@@ -359,12 +387,13 @@ class DepthMetrics:
 
     def compute(self) -> dict[str, dict]:
         """{"overall" | "many" | "medium" | "few" | "zero_interp" | "zero_extrap": {"rmse", "mse", "absrel", "log10", "l1",
-        "delta1..3", "bias", "count"}, "balanced": {"l1", "mse"}, "scores": {"ccc", "aore"}, "per_bin": as in `shot_metrics`,
-        without training counts}. The other scores need all labels at once, which pixels are too many for."""
+        "delta1..3", "bias", "count"}, "balanced": {"l1", "mse"}, "scores": {"sera", "sera_mean", "relevance", "bmase", "ccc",
+        "aore"}, "per_bin": as in `shot_metrics`, without training counts}. The other scores need all labels at once, which
+        pixels are too many for."""
         result: dict[str, dict] = {"overall": self._group(np.ones(self.bins.count, dtype=bool))}
         for shot in (*SHOTS, *ZERO_SHOTS):
             result[shot] = self._group(self.shots == shot)
-        result["scores"] = {"ccc": self._ccc(), "aore": self._aore()}
+        result["scores"] = {**self._referred(), "ccc": self._ccc(), "aore": self._aore()}
         nan = np.full(self.bins.count, np.nan)
         per_bin = {
             name: np.divide(self._sums[name], self._count, out=nan.copy(), where=self._count > 0)
@@ -379,6 +408,18 @@ class DepthMetrics:
             "shot": self.shots,
         }
         return result
+
+    def _referred(self) -> dict:
+        """SERA, and the balanced error over that of always predicting the median training pixel."""
+        area, seen = float(self._sums["sera"].sum()), self._count > 0
+        constant = float((self._sums["constant"][seen] / self._count[seen]).sum())
+        own = float((self._sums["l1"][seen] / self._count[seen]).sum())
+        found = self.reference is not None and area > 0  # phi is 0 for all pixels, or there is none
+        return {
+            "sera": area if found else float("nan"), "sera_mean": area / int(self._count.sum()) if found else float("nan"),
+            "relevance": None if self.reference is None else self.reference.source,
+            "bmase": own / constant if constant > 0 else float("nan"),
+        }
 
     def _ccc(self) -> float:
         n = self._count.sum()
@@ -399,5 +440,5 @@ class DepthMetrics:
 
     def _group(self, chosen: np.ndarray) -> dict[str, float]:
         count = int(self._count[chosen].sum())
-        means = {name: float(s[chosen].sum() / count) if count else float("nan") for name, s in self._sums.items()}
+        means = {name: float(self._sums[name][chosen].sum() / count) if count else float("nan") for name in self._SUMS}
         return {"rmse": float(np.sqrt(means["mse"])), **means, "count": count}

@@ -93,22 +93,18 @@ class SMOTER(_Resampler):
         return resampling.smoter
 
 
-class SMOGN(_Resampler):
+class SMOGN(SMOTER):
     """`smogn` as an estimator with `fit_resample`. The arguments are those of the function, `random_state` its seed."""
 
     def __init__(
         self, *, relevance="boxplot", threshold=0.5, ratio="balance", k=5, pert=0.02, distance="auto", categorical=None,
         per_feature=True, random_state=None,
     ):
-        self.relevance = relevance
-        self.threshold = threshold
-        self.ratio = ratio
-        self.k = k
+        super().__init__(
+            relevance=relevance, threshold=threshold, ratio=ratio, k=k, distance=distance, categorical=categorical,
+            per_feature=per_feature, random_state=random_state,
+        )
         self.pert = pert
-        self.distance = distance
-        self.categorical = categorical
-        self.per_feature = per_feature
-        self.random_state = random_state
 
     def _function(self) -> Callable:
         return resampling.smogn
@@ -127,14 +123,8 @@ class RandomOverSampler(_Resampler):
         return resampling.random_oversample
 
 
-class RandomUnderSampler(_Resampler):
+class RandomUnderSampler(RandomOverSampler):
     """`random_undersample` as an estimator with `fit_resample`. The arguments are those of the function."""
-
-    def __init__(self, *, relevance="boxplot", threshold=0.5, ratio="balance", random_state=None):
-        self.relevance = relevance
-        self.threshold = threshold
-        self.ratio = ratio
-        self.random_state = random_state
 
     def _function(self) -> Callable:
         return resampling.random_undersample
@@ -168,10 +158,12 @@ REWEIGHTS: dict[str, Callable[[np.ndarray, Bins, Mapping], np.ndarray]] = {
 }
 
 
-def _weights(reweight: str, labels: np.ndarray, bins: Bins, options: Mapping) -> np.ndarray:
-    if reweight not in REWEIGHTS:
-        raise ValueError(f"reweight: expected one of {', '.join(REWEIGHTS)}, found {reweight!r}")
-    return REWEIGHTS[reweight](labels, bins, options).astype(np.float64)
+def _weights(estimator, labels: np.ndarray, bins: Bins) -> np.ndarray:
+    """(N,) with mean 1 by the estimator's `reweight`, of its `kernel`, `ks`, `sigma` and `alpha`."""
+    if estimator.reweight not in REWEIGHTS:
+        raise ValueError(f"reweight: expected one of {', '.join(REWEIGHTS)}, found {estimator.reweight!r}")
+    options = {name: getattr(estimator, name) for name in ("kernel", "ks", "sigma", "alpha")}
+    return REWEIGHTS[estimator.reweight](labels, bins, options).astype(np.float64)
 
 
 def _bins(bins, labels: np.ndarray) -> Bins:
@@ -230,8 +222,7 @@ class ReweightedRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         labels = _target(y)
         check_consistent_length(X, labels)
         bins = _bins(self.bins, labels)
-        options = {"kernel": self.kernel, "ks": self.ks, "sigma": self.sigma, "alpha": self.alpha}
-        weights = _weights(self.reweight, labels, bins, options)
+        weights = _weights(self, labels, bins)
         if sample_weight is not None:
             fit_params[_weight_name(self.estimator)] = weights * _check_sample_weight(sample_weight, labels)
         elif self.reweight != "none":
@@ -400,8 +391,7 @@ class DeepRegressor(RegressorMixin, BaseEstimator):
         labels = _target(y)
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         bins = _bins(self.bins, labels)
-        options = {"kernel": self.kernel, "ks": self.ks, "sigma": self.sigma, "alpha": self.alpha}
-        weights = _weights(self.reweight, labels, bins, options)
+        weights = _weights(self, labels, bins)
         if sample_weight is not None:
             weights = weights * _check_sample_weight(sample_weight, X)
         rows = np.random.default_rng(seed).permutation(len(X))

@@ -9,13 +9,15 @@ import copy
 import dataclasses
 import logging
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import choices, flags
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .training.evaluation import Measure
     from .training.loaders import Splits
     from .training.model import Regressor
@@ -41,6 +43,7 @@ def train(
     unit: float = 1.0,
     select: str = "",
     renames: Sequence[tuple[str, str]] = (),
+    published: Callable | None = None,
 ) -> dict[str, Any]:
     """What `training.run` returns for the run that the flags describe.
 
@@ -50,6 +53,7 @@ def train(
         unit: of the benchmark's published losses.
         select: the validation metric that chooses the best checkpoint; without one the squared error for --loss mse, and
             the absolute one for all others.
+        published: the benchmark's own `sample_weights`, for --resample in the second stage, whose rows are weighed anew.
         splits, measure, folder, runtime, renames: as for `training.run`.
 
     Raises:
@@ -58,6 +62,8 @@ def train(
     from .training import run
 
     logger.info("%s", _schedule(args))
+    if published is not None:
+        splits, labels = second_stage(args, model, splits, labels, published, runtime, renames)
     set_parts(args, model, labels)
     splits = with_sampler(args, splits, labels)
     select = select or ("mse" if args.loss == "mse" else "l1")
@@ -150,3 +156,41 @@ def _schedule(args: Namespace) -> str:
         return "schedule: the benchmark's own, as far as no flag says otherwise"
     unused = "" if args.preset in choices.used(vars(args)) else f"; {args.preset} itself is not switched on by any flag"
     return f"schedule: --preset {args.preset}, as far as no flag says otherwise: {args.preset_says}{unused}"
+
+
+def second_stage(
+    args: Namespace, model: Regressor, splits: Splits, labels: choices.Labels, published: Callable, runtime: Runtime,
+    renames: Sequence[tuple[str, str]] = (),
+) -> tuple[Splits, choices.Labels]:
+    """The splits and labels of --retrain_fc --resample: rows of the frozen encoder's features; of other runs as they come.
+
+    `published` is as in `sample_weights`. With dense labels, whose neck lies between encoder and head, the neck comes from
+    the checkpoint too, and the head alone is re-trained.
+
+    Raises ValueError for labels of which none is rare, or a checkpoint that does not fit.
+    """
+    if args.resample == "none" or not args.retrain_fc or args.evaluate:
+        return splits, labels
+    from .training import checkpoint
+    from .training.frozen import resampled
+
+    if labels.dense and args.fds:
+        raise ValueError("--fds: smooths maps of features, and --resample makes rows of single pixels; leave one out")
+    content = checkpoint.load(args.pretrained, "--pretrained")
+    checkpoint.load_model(model, content, renames=renames, path=args.pretrained, flag="--pretrained", encoder_only=True)
+    if model.neck is not None:
+        state = checkpoint.state_dict_of(content, renames)
+        model.neck.load_state_dict({n.removeprefix("neck."): v for n, v in state.items() if n.startswith("neck.")})
+
+    def relabelled(values: np.ndarray) -> choices.Labels:
+        return dataclasses.replace(labels, counts=labels.bins.counts(values), values=values)
+
+    try:
+        splits, values = resampled(
+            model, splits, choices.RESAMPLES[args.resample](vars(args)),
+            lambda values: flags.sample_weights(args, relabelled(values), published),
+            batch_size=args.batch_size, workers=args.workers, seed=args.seed, runtime=runtime,
+        )
+    except ValueError as error:
+        raise ValueError(f"--resample {args.resample}: {error}") from None
+    return splits, relabelled(values)

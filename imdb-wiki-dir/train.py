@@ -55,7 +55,7 @@ def main() -> None:
         model = make_model(args.model, imagenet=args.imagenet, fds=args.fds, **flags.fds(args))
         result = stages.train(
             args, plan, model, splits, labels, Arrays(lambda preds, ages, _: evaluate(preds, ages, train_ages)), folder=folder,
-            runtime=ranks, renames=PUBLISHED_TO_OURS,
+            runtime=ranks, renames=PUBLISHED_TO_OURS, published=sample_weights,
         )
         if ranks.is_main:
             report.write(

@@ -52,9 +52,11 @@ def parse_args():
 def main() -> None:
     args, plan = parse_args()
     # after the flags, so that --help answers at once
+    from functools import partial
+
     from loaddata import make_splits
     from models.net import PUBLISHED_TO_OURS, make_model
-    from utils import BINS, COUNTS_FILE, SHOTS, bucket_weights, evaluate, examples, read_counts
+    from utils import BINS, COUNTS_FILE, SHOTS, bucket_weights, evaluate, examples, read_counts, row_weights
 
     from imbalanced_regression.tools import report
     from imbalanced_regression.training import Pixels, checkpoint
@@ -81,8 +83,8 @@ def main() -> None:
         fresh = not (args.pretrained or args.evaluate or args.constant != "none" or begun)
         model = make_model(args.model, imagenet=args.imagenet and fresh, fds=args.fds, **flags.fds(args))
         result = stages.train(
-            args, plan, model, splits, labels, Pixels(evaluate), folder=folder, runtime=ranks, select="rmse",
-            renames=PUBLISHED_TO_OURS,
+            args, plan, model, splits, labels, Pixels(partial(evaluate, tuple(counts))), folder=folder, runtime=ranks,
+            select="rmse", renames=PUBLISHED_TO_OURS, published=row_weights,
         )
         if ranks.is_main:
             report.write(

@@ -5,6 +5,7 @@ The one idea: a pixel's weight depends on its depth bin only, so 100 weights are
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from torch import Tensor
 from imbalanced_regression import Bins, DepthMetrics, effective_density, get_lds_kernel_window
 from imbalanced_regression.files import read_text
 from imbalanced_regression.methods.lds import mean_one
+from imbalanced_regression.metrics import DepthReference
 
 __all__ = ["BINS", "BUCKET_START", "COUNTS_FILE", "SHOTS", "bucket_weights", "evaluate", "get_lds_kernel_window", "pixel_bins",
-           "pixel_weights", "read_counts"]
+           "pixel_weights", "read_counts", "row_weights"]
 
 BUCKET_NUM, BUCKET_START = 100, 7
 PER_METRE = np.float32(10)  # bins are 0.1 m wide
@@ -111,9 +113,20 @@ def bucket_weights(
     return mean_one(np.concatenate([np.full(bucket_start, density[0]), density]), counts).astype(np.float32)
 
 
-def evaluate() -> DepthMetrics:
-    """An empty accumulator of RMSE, AbsRel, log10, MAE and delta1..3 by the published shots."""
-    return DepthMetrics(BINS, SHOTS)
+def row_weights(depths: np.ndarray, reweight: str, *window) -> np.ndarray:
+    """`bucket_weights` for single pixels: depths (N,) -> (N,) float32 with mean 1, by the counts of these depths."""
+    return bucket_weights(reweight, *window, counts=BINS.counts(depths))[BINS.index(depths)]
+
+
+def evaluate(counts: tuple[int, ...] | None = None) -> DepthMetrics:
+    """An empty accumulator of RMSE, AbsRel, log10, MAE and delta1..3 by the published shots; SERA and bMASE by the training
+    pixels' counts (100,), those of NYUD2 when None."""
+    return DepthMetrics(BINS, SHOTS, _reference(counts))
+
+
+@functools.cache  # an accumulator is made for every image
+def _reference(counts: tuple[int, ...] | None) -> DepthReference:
+    return DepthReference(BINS, read_counts() if counts is None else counts)
 
 
 @torch.no_grad()

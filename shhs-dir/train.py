@@ -64,6 +64,7 @@ def main() -> None:
         result = stages.train(
             args, plan, model, Splits(**data, collate=collate, length=length), labels,
             Arrays(lambda preds, scores, _: evaluate(preds, scores, train_scores)), folder=folder, runtime=ranks,
+            published=sample_weights,
         )
         if ranks.is_main:
             report.write(

@@ -95,6 +95,7 @@ def main() -> None:
         result = stages.train(
             args, plan, model, splits, labels, Arrays(lambda preds, scores, _: evaluate(preds, scores, train_scores)),
             folder=folder, runtime=ranks, unit=PUBLISHED_UNIT, select="mse", renames=PUBLISHED_TO_OURS,
+            published=sample_weights,
         )
         if ranks.is_main:
             report.write(

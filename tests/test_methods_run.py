@@ -25,8 +25,8 @@ def finished(store):
 
 
 @pytest.mark.parametrize("folder", sorted(small_runs.BENCHMARKS))
-def test_ranksim_and_a_learning_bmc_train_on_every_sample(tmp_path, folder):
-    """The noise learns at its own rate, and a resumed run goes on with it."""
+def test_ranksim_and_a_learning_bmc_train_on_every_sample_and_a_second_stage_on_resampled_features(tmp_path, folder):
+    """The noise learns at its own rate, and a resumed run goes on with it; then SMOGN makes rows of the encoder's features."""
     data = small_runs.make_sample(folder, tmp_path / "data")
     method = ("--terms", "ranksim", "--loss", "bmc", "--bmc_learn", "--store_root", str(tmp_path / "runs"))
     execute(["train.py", *small_runs.words(folder, data, 1, *method)], ROOT / folder)
@@ -40,6 +40,19 @@ def test_ranksim_and_a_learning_bmc_train_on_every_sample(tmp_path, folder):
     then = torch.load(run / "ckpt.pth.tar", weights_only=True)["objective"]
     assert then["criterion.log_sigma"] != start["criterion.log_sigma"]
     assert then["term0._extra_state"]["calls"] == 2 * start["term0._extra_state"]["calls"]
+
+    first = run / "ckpt.pth.tar"
+    second = ("--retrain_fc", "--pretrained", str(first), "--resample", "smogn", "--reweight", "sqrt_inv", "--batch_size", "64")
+    said = execute(["train.py", *small_runs.words(folder, data, 1, *second, "--store_root", str(tmp_path / "second"))],
+                   ROOT / folder)
+    assert "rows of features" in said
+    run, _ = finished(tmp_path / "second")
+    assert "_smogn_retrain_fc_" in run.name
+    states = [torch.load(path, weights_only=True)["state_dict"] for path in (first, run / "ckpt.pth.tar")]
+    heads = ("module.linear", "sts-b_pred_layer", "module.R.conv2", "head")
+    changed = {name for name, value in states[0].items() if not torch.equal(value, states[1][name])}
+    assert changed
+    assert all(name.startswith(heads) for name in changed), changed
 
 
 SMALL = ("--data_dir", "sample", "--epochs", "2", "--batch_size", "64", "--device", "cpu", "--schedule")

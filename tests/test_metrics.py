@@ -18,6 +18,7 @@ from imbalanced_regression.methods.relevance import Relevance
 from imbalanced_regression.metrics import (
     SCORES,
     DepthMetrics,
+    DepthReference,
     aorc,
     aore,
     balanced_mae,
@@ -348,15 +349,29 @@ def test_correlations_do_not_depend_on_the_scale_of_predictions():
 
 def test_depth_scores_equal_those_of_the_pixels_at_once():
     preds, labels, mask = depth_example(shape=(4, 1, 5, 5))
-    metrics, other = (DepthMetrics(Bins(DEPTH_EDGES), DEPTH_SHOTS) for _ in range(2))
+    counts = np.array([30, 200, 180, 140, 1])
+    bins = Bins(DEPTH_EDGES)
+    metrics, other = (DepthMetrics(bins, DEPTH_SHOTS, DepthReference(bins, counts)) for _ in range(2))
     metrics.update(preds[:2], labels[:2], mask[:2])
     other.update(preds[2:], labels[2:], mask[2:])
     metrics.merge(other)
     scores, pixels = metrics.compute()["scores"], mask == 1
     assert scores["ccc"] == pytest.approx(ccc(labels[pixels], preds[pixels]))
+    train = np.repeat(bins.centers, counts)
+    assert scores["relevance"] == "boxplot"
+    assert scores["sera"] == pytest.approx(sera(labels[pixels], preds[pixels], Relevance.boxplot(train)))
+    assert scores["sera_mean"] == pytest.approx(scores["sera"] / pixels.sum())
+    assert scores["bmase"] == pytest.approx(bmase(labels[pixels], preds[pixels], train, bins))
+    many = DepthReference(bins, counts * 1_000_000)
+    assert many.median == np.median(train)
+    np.testing.assert_allclose(many.relevance.points, Relevance.boxplot(train).points)
     rare = np.isin(Bins(DEPTH_EDGES).index(labels[pixels]), (0, 4))
     assert scores["aore"] == pytest.approx(aore(labels[pixels], preds[pixels], rare))
-    assert all(math.isnan(value) for value in DepthMetrics(Bins(DEPTH_EDGES), DEPTH_SHOTS).compute()["scores"].values())
+    none = DepthMetrics(Bins(DEPTH_EDGES), DEPTH_SHOTS).compute()["scores"]
+    assert none.pop("relevance") is None
+    assert all(math.isnan(value) for value in none.values())
+    with pytest.raises(ValueError, match="counts: expected pixels in two bins or more"):
+        DepthReference(bins, [0, 5, 0, 0, 0])
 
 
 DEPTH_EDGES, DEPTH_SHOTS = [0, 1, 2, 3, 4, 10], ["few", "many", "many", "medium", "few"]

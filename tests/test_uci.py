@@ -110,15 +110,24 @@ def test_files_of_ones_own_are_taken_once_they_are_known_to_be_right(tmp_path, s
     assert not list((tmp_path / "b").iterdir())
 
 
-def test_spreadsheets_are_read_as_uci_gives_them(tmp_path, datasets, tables):
+@pytest.mark.parametrize("name", ["concrete", "real_estate"])
+def test_spreadsheets_are_read_as_uci_gives_them(name, tmp_path, datasets, tables, request):
     pd = pytest.importorskip("pandas")
     pytest.importorskip("openpyxl")
-    frame = pd.read_csv(UCI / "sample" / "concrete.csv")
-    frame.to_excel(tmp_path / "concrete.xlsx", index=False)
-    by_csv = datasets.parse(UCI / "sample" / "concrete.csv", tables["concrete"])
-    by_sheet = datasets.parse(tmp_path / "concrete.xlsx", tables["concrete"])
+    own = name == "real_estate"  # UCI's other workbook is an .xls
+    folder = request.getfixturevalue("shared") / "data" / "uci" if own else UCI / "sample"
+    source = folder / f"{name}.csv"
+    sheet = tmp_path / "sheet.xlsx"
+    pd.read_csv(source).to_excel(sheet, index=False)
+    by_csv, by_sheet = datasets.parse(source, tables[name]), datasets.parse(sheet, tables[name])
     assert np.array_equal(by_csv[0], by_sheet[0])
     assert np.array_equal(by_csv[2], by_sheet[2])
+    words = ["download_uci.py", "--dataset", name, "--from", sheet, "--data_dir", tmp_path / "data"]
+    said = execute(words, UCI, 0 if own else 2)
+    if own:
+        assert np.array_equal(datasets.read_table(name, tmp_path / "data")[2], by_csv[2])
+    else:
+        assert "expected Concrete_Data.xls or concrete.csv" in said
 
 
 @pytest.mark.parametrize(
@@ -196,9 +205,9 @@ def test_gradient_boosting_leaves_a_runs_files_and_chooses_its_trees_by_the_vali
     np.testing.assert_allclose([float(row["prediction"]) for row in rows], slow[best][1], rtol=1e-6)
 
 
-def test_other_benchmarks_say_that_they_have_no_rows_to_resample():
+def test_other_benchmarks_say_that_their_first_stage_has_no_rows_to_resample():
     said = execute(["train.py", "--resample", "smogn"], ROOT / "shhs-dir", code=2)
-    assert re.search("--resample smogn: makes rows of a table.*--reweight", said)
+    assert re.search("--resample smogn: makes rows of a table.*add --retrain_fc --pretrained CKPT", said)
 
 
 def test_every_row_of_the_sweep_trains(trained, tmp_path):

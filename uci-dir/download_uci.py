@@ -56,6 +56,8 @@ def fetch(name: str, args) -> Path:
         new = download(args.url or table.url, target.with_name(f"new-{target.name}"), overwrite=True)
     else:
         source = find(name, args.source)
+        if source.suffix in (".xls", ".xlsx") and source.suffix != Path(table.files[0]).suffix:
+            raise ValueError(f"--from: {source}: expected {' or '.join(table.files)}, found another kind; save it as csv")
         target = args.data_dir / (table.files[0] if source.suffix == Path(table.files[0]).suffix else table.files[-1])
         new = Path(shutil.copyfile(source, target.with_name(f"new-{target.name}")))
     try:

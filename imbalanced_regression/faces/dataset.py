@@ -7,6 +7,7 @@ cache -> cropped and flipped, uint8 out of the loader.
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import logging
 import os
@@ -80,6 +81,12 @@ class AgeDataset(EpochDraws, Dataset):
         else:
             image = self._image(index).contiguous()
         return image, self.ages[index], self.weights[index]
+
+    def as_they_are(self) -> AgeDataset:
+        """The same faces neither cropped nor flipped."""
+        plain = copy.copy(self)
+        plain.train = False
+        return plain
 
     def _image(self, index: int) -> Tensor:
         if self._cache is None:

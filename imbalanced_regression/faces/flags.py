@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 
 from .. import choices, flags
 from ..cli import ArgumentParser, check_least
 from ..training.plan import Plan
+
+TIMM = "timm:"  # begins the name of a model of timm
+
+
+def encoder_name(text: str) -> str:
+    """A name that --model takes; timm is asked later, as it is slow to load."""
+    if text in choices.RESNETS or text.removeprefix(TIMM) not in ("", text):
+        return text
+    raise ArgumentTypeError(f"expected one of {', '.join(choices.RESNETS)}, or {TIMM}NAME for a model of timm, found {text!r}")
 
 
 def add_face_flags(parser: ArgumentParser, dataset: str) -> None:
@@ -14,7 +23,8 @@ def add_face_flags(parser: ArgumentParser, dataset: str) -> None:
     group = parser.add_argument_group("faces")
     group.add_argument("--dataset", default=dataset, help="the csv in --data_dir, without its ending")
     group.add_argument("--split", metavar="FILE", help="another csv of age,path,split, e.g. of the command protocols")
-    group.add_argument("--model", default="resnet50", choices=choices.RESNETS, help="the encoder, by torchvision's name")
+    group.add_argument("--model", default="resnet50", type=encoder_name,
+                       help="the encoder: resnet18, 34, 50, 101, 152, or timm:NAME for any of timm's (pip install timm)")
     group.add_argument("--imagenet", action="store_true", help="start from ImageNet weights instead of from scratch")
     group.add_argument("--img_size", type=int, default=224, help="side of the images in pixels")
     group.add_argument("--epoch", type=int, default=90, help="passes over the training set")

@@ -16,6 +16,8 @@ from ..methods.fds import FDS
 from ..methods.own_types import OwnTypes
 from .precision import widened, without_autocast
 
+FEATURES = "features of a frozen encoder"  # the key under which inputs are features already
+
 
 class Regressor(nn.Module):
     """Any encoder and head, with FDS between them while training.
@@ -52,10 +54,14 @@ class Regressor(nn.Module):
         predictions of 8 bits would hit whole labels exactly, which lowers G-Mean by a quarter, and cost next to nothing more.
 
         `targets` are in the unit of the bins of `fds`, `epoch` counts passes over the data from 0.
+        Inputs {FEATURES: features} are what encoder and neck gave before, see `frozen.py`.
         """
-        features = self.encoder(inputs)
-        if self.neck is not None:
-            features = self.neck(features)
+        if isinstance(inputs, dict) and FEATURES in inputs:
+            features = inputs[FEATURES]
+        else:
+            features = self.encoder(inputs)
+            if self.neck is not None:
+                features = self.neck(features)
         smoothed = features = widened(features)
         if self.fds is not None and targets is not None and epoch is not None:
             smoothed = self.fds.smooth(features, targets, epoch)
