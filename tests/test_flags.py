@@ -77,7 +77,7 @@ def test_retraining_needs_no_weights():
         ("--terms ranksim ranksim", "--terms: ranksim is named twice"),
         ("--pretrain rnc --terms ranksim", "--pretrain rnc: trains the encoder alone; leave out --terms"),
         ("--pretrain rnc --fds", "--pretrain rnc: .* leave out --fds"),
-        ("--resample smogn", "--resample smogn: makes rows of a table, and samples here are none"),
+        ("--resample smogn", "--resample smogn: makes rows of a table .*add --retrain_fc --pretrained CKPT"),
         ("--predictions x.csv", "--predictions: goes with --evaluate"),
     ],
 )
