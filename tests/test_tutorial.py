@@ -95,7 +95,7 @@ def test_the_notebook_about_tables_runs_and_what_it_says_holds(tmp_path):
     """Stored with all its trees; executed here with a few."""
     path, out = ROOT / "tutorial/tables.ipynb", tmp_path / "fresh.ipynb"
     env = {**os.environ, "OMP_NUM_THREADS": "1", "NOTEBOOK_TREES": "5"}
-    words = [sys.executable, "-c", _RUN, path, path.parent, out]
+    words = [sys.executable, PROGRAMS / "notebook.py", path, path.parent, out]
     done = subprocess.run(words, capture_output=True, text=True, timeout=1800, env=env)
     assert done.returncode == 0, done.stderr
     stored, fresh = (text_of(json.loads(file.read_text())) for file in (path, out))
