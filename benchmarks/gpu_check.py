@@ -376,7 +376,7 @@ def timed(prepared: Prepared, count: int, *, compiled: bool = False) -> dict:
 
 
 def per_second(found: dict, count: int, what: str) -> dict:
-    return {f"{what}/s": round(count / found.pop("seconds"), 1), **found}
+    return {f"{what}/s": float(f"{count / found.pop('seconds'):.4g}"), **found}
 
 
 BF16, LAST = {"amp": "bf16"}, {"amp": "bf16", "channels_last": True}

@@ -91,6 +91,30 @@ def test_the_notebook_was_run_in_order_and_is_modest(stored):
     assert NOTEBOOK.stat().st_size < 600_000
 
 
+def test_the_notebook_about_tables_runs_and_what_it_says_holds(tmp_path):
+    """Stored with all its trees; executed here with a few."""
+    path, out = ROOT / "tutorial/tables.ipynb", tmp_path / "fresh.ipynb"
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "NOTEBOOK_TREES": "5"}
+    words = [sys.executable, PROGRAMS / "notebook.py", path, path.parent, out]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=1800, env=env)
+    assert done.returncode == 0, done.stderr
+    stored, fresh = (text_of(json.loads(file.read_text())) for file in (path, out))
+    assert len(stored.splitlines()) == len(fresh.splitlines())
+    ridge = [line for line in stored.splitlines() if line.startswith("ridge")]
+    assert len(ridge) == 4
+    for text in (stored, fresh):
+        (table,) = tables(text)
+        for name in ("sqrt_inv", "lds", "dense"):
+            assert table[f"ridge, {name}"]["few"] < table["ridge, none"]["few"] - 5, name
+    for model in ("trees", "ridge"):
+        (table,) = tables(stored)
+        for name in ("sqrt_inv", "lds"):
+            assert table[f"{model}, {name}"]["overall"] < table[f"{model}, none"]["overall"] + 0.6
+        assert table[f"{model}, dense"]["overall"] > table[f"{model}, none"]["overall"] + 3
+        assert table[f"{model}, dense"]["few"] < table[f"{model}, lds"]["few"]
+    assert path.stat().st_size < 50_000
+
+
 def test_the_badge_opens_the_repository_the_first_cell_installs(stored):
     first, setup = ("".join(cell["source"]) for cell in stored["cells"][:2])
     repository = re.search(r'REPOSITORY = "(.+?)"', setup)[1]
