@@ -27,7 +27,7 @@ def main() -> None:
     from loaddata import TEST, DepthDataset, check_test, read_mask, read_pairs
     from models.net import PUBLISHED_TO_OURS, make_model
     from nyu_transform import HEIGHT, WIDTH
-    from utils import BINS, evaluate
+    from utils import BINS, new_metrics
 
     from imbalanced_regression.methods.targets import TargetUnit
     from imbalanced_regression.tools import report
@@ -48,7 +48,7 @@ def main() -> None:
     check_test(dataset, BINS)
     shard = Shard(range(len(dataset)), args.batch_size, rank=ranks.rank, world=ranks.world)
     loader = make_loader(dataset, shard, ranks, workers=args.workers)
-    metrics, _ = Pixels(evaluate)(model, loader, ranks, "test")
+    metrics, _ = Pixels(new_metrics)(model, loader, ranks, "test")
     if ranks.is_main:
         print(report.table(metrics))
     runtime.stop()

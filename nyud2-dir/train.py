@@ -56,7 +56,7 @@ def main() -> None:
 
     from loaddata import make_splits
     from models.net import PUBLISHED_TO_OURS, make_model
-    from utils import BINS, COUNTS_FILE, SHOTS, bucket_weights, evaluate, examples, read_counts, row_weights
+    from utils import BINS, COUNTS_FILE, SHOTS, bucket_weights, examples, new_metrics, read_counts, row_weights
 
     from imbalanced_regression.tools import report
     from imbalanced_regression.training import Pixels, checkpoint
@@ -83,7 +83,7 @@ def main() -> None:
         fresh = not (args.pretrained or args.evaluate or args.constant != "none" or begun)
         model = make_model(args.model, imagenet=args.imagenet and fresh, fds=args.fds, **flags.fds(args))
         result = stages.train(
-            args, plan, model, splits, labels, Pixels(partial(evaluate, tuple(counts))), folder=folder, runtime=ranks,
+            args, plan, model, splits, labels, Pixels(partial(new_metrics, tuple(counts))), folder=folder, runtime=ranks,
             select="rmse", renames=PUBLISHED_TO_OURS, published=row_weights,
         )
         if ranks.is_main:

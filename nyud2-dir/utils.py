@@ -17,7 +17,8 @@ from imbalanced_regression.files import read_text
 from imbalanced_regression.methods.lds import mean_one
 from imbalanced_regression.metrics import DepthReference
 
-__all__ = ["BINS", "BUCKET_START", "COUNTS_FILE", "SHOTS", "bucket_weights", "evaluate", "get_lds_kernel_window", "pixel_bins",
+__all__ = ["BINS", "BUCKET_START", "COUNTS_FILE", "SHOTS", "bucket_weights", "evaluate", "get_lds_kernel_window",
+           "new_metrics", "pixel_bins",
            "pixel_weights", "read_counts", "row_weights"]
 
 BUCKET_NUM, BUCKET_START = 100, 7
@@ -118,10 +119,13 @@ def row_weights(depths: np.ndarray, reweight: str, *window) -> np.ndarray:
     return bucket_weights(reweight, *window, counts=BINS.counts(depths))[BINS.index(depths)]
 
 
-def evaluate(counts: tuple[int, ...] | None = None) -> DepthMetrics:
+def new_metrics(counts: tuple[int, ...] | None = None) -> DepthMetrics:
     """An empty accumulator of RMSE, AbsRel, log10, MAE and delta1..3 by the published shots; SERA and bMASE by the training
     pixels' counts (100,), those of NYUD2 when None."""
     return DepthMetrics(BINS, SHOTS, _reference(counts))
+
+
+evaluate = new_metrics  # its name until 0.2.0
 
 
 @functools.cache  # an accumulator is made for every image
