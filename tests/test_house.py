@@ -148,6 +148,14 @@ def test_the_readme_is_a_page():
     assert [line for line in lines if len(line) > 120] == []
 
 
+def test_the_guides_page_names_every_file(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "docs-src")
+    import house
+
+    assert house.PAGE.read_text() == house.page(), "run python docs-src/house.py"
+    assert "| |" not in house.page()  # every file opens with a sentence
+
+
 def test_every_knob_belongs_to_a_method_and_every_term_has_a_strength():
     for knob, (default, told, *_) in choices.KNOBS.items():
         assert choices.owners(knob), f"{knob} begins with no method's name"
