@@ -11,6 +11,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torchvision.models import ResNet
 
 RESNETS = {"resnet18": 512, "resnet34": 512, "resnet50": 2048, "resnet101": 2048, "resnet152": 2048}  # name -> features
 
@@ -47,6 +48,23 @@ def as_shown(image: Image) -> Image:
     if image.mode not in _OPAQUE:
         raise ValueError(f"its mode is {image.mode}, which no viewer shows in one way; save it with 8 or 16 bits a channel")
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def resnet(
+    model: str, *, imagenet: bool = False, version: str = "DEFAULT", advice: str = "train from scratch without --imagenet"
+) -> ResNet:
+    """torchvision's ResNet of that name, from scratch or with its ImageNet weights; see `imagenet_weights`.
+
+    Raises ValueError for a name that is none of `RESNETS`.
+    """
+    if model not in RESNETS:
+        raise ValueError(f"--model is {model!r}, not one of {', '.join(RESNETS)}")
+    import torchvision.models
+
+    net = torchvision.models.get_model(model, weights=None)
+    if imagenet:
+        net.load_state_dict(imagenet_weights(model, version, advice))
+    return net
 
 
 def imagenet_weights(

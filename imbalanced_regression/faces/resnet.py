@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..images import RESNETS, imagenet_weights
+from ..images import RESNETS, resnet
 from ..training.precision import widened
 from .flags import TIMM
 
@@ -38,13 +38,7 @@ class ResNetEncoder(nn.Module):
 
     def __init__(self, model: str = "resnet50", *, imagenet: bool = False):
         super().__init__()
-        if model not in RESNETS:
-            raise ValueError(f"--model is {model!r}, not one of {', '.join(RESNETS)}")
-        import torchvision.models
-
-        net = torchvision.models.get_model(model, weights=None)
-        if imagenet:
-            net.load_state_dict(imagenet_weights(model))
+        net = resnet(model, imagenet=imagenet)
         self.feature_dim = RESNETS[model]
         self.conv1, self.bn1, self.relu, self.maxpool = net.conv1, net.bn1, net.relu, net.maxpool
         self.layer1, self.layer2, self.layer3, self.layer4 = net.layer1, net.layer2, net.layer3, net.layer4

@@ -11,7 +11,7 @@ from nyu_transform import output_size
 from torch import Tensor, nn
 
 from imbalanced_regression import Regressor
-from imbalanced_regression.images import RESNETS, imagenet_weights
+from imbalanced_regression.images import RESNETS, resnet
 
 from .modules import MFF, D, E, Refinement
 
@@ -30,15 +30,9 @@ class DepthEncoder(nn.Module):
 
     def __init__(self, model: str = "resnet50", *, imagenet: bool = False):
         super().__init__()
-        if model not in RESNETS:
-            raise ValueError(f"--model is {model!r}, not one of {', '.join(RESNETS)}")
-        import torchvision.models
-
-        resnet = torchvision.models.get_model(model, weights=None)
-        if imagenet:
-            resnet.load_state_dict(imagenet_weights(model, "IMAGENET1K_V1", "train from scratch with --no_imagenet"))
+        net = resnet(model, imagenet=imagenet, version="IMAGENET1K_V1", advice="train from scratch with --no_imagenet")
         c4 = RESNETS[model]
-        self.E, self.D, self.MFF = E(resnet), D(c4), MFF([c4 // 8, c4 // 4, c4 // 2, c4])
+        self.E, self.D, self.MFF = E(net), D(c4), MFF([c4 // 8, c4 // 4, c4 // 2, c4])
         self.feature_dim = 64 + c4 // 32
 
     def forward(self, images: Tensor) -> Tensor:
