@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 
 from imbalanced_regression import FDS, SRL, Bins, Regressor, choices, shot_metrics  # noqa: E402  # found through the path set above
 from imbalanced_regression.training import Arrays, Objective, Plan, Runtime, Splits, checkpoint, engine  # noqa: E402
+from imbalanced_regression.training.log import end_log  # noqa: E402
 from imbalanced_regression.training.objective import Moment  # noqa: E402
 from imbalanced_regression.training.randomness import random_state, set_random_state  # noqa: E402
 from imbalanced_regression.training.session import Training, prepare  # noqa: E402
@@ -241,6 +242,7 @@ def resumed(device: torch.device, size: dict) -> dict:
                 engine.run(model, Splits(data, data, data), Objective(nn_mse), measure, plan, folder=Path(folder) / name,
                            runtime=Runtime(device))
             ends.append(checkpoint.load(Path(folder) / name / checkpoint.LAST)["state_dict"])
+            end_log(Path(folder) / name)
     return {"apart": close(*ends)}
 
 

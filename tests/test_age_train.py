@@ -154,7 +154,7 @@ def test_other_settings_train(train, tmp_path, words):
         (["--lds"], "--lds: smooths the weights of --reweight"),
         (["--epoch", "0"], "--epoch: expected at least 1, found 0"),
         (["--img_size", "8"], "--img_size: expected at least 32, found 8"),
-        (["--model", "resnet19"], "argument --model: invalid choice: 'resnet19'"),
+        (["--model", "resnet19"], "argument --model: expected one of resnet18, resnet34, resnet50"),
         (["--dataset", "other"], "other.csv is missing"),
         (["--gpu", "9"], "--device: cuda:9 was asked for, but"),
     ],

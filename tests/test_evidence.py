@@ -53,7 +53,7 @@ def test_an_interval_holds_the_mean_and_is_a_point_where_nothing_varies(methods,
 def test_without_predictions_per_sample_there_is_no_interval(methods, tmp_path):
     (methods[0].runs[0].folder / "predictions.csv").unlink()
     assert evidence.interval(methods[0], "l1", "overall") is None
-    assert evidence.interval(methods[1], "spearman", "overall") is None
+    assert evidence.interval(methods[1], "delta1", "overall") is None
     (methods[1].runs[0].folder / "predictions.csv").write_text("label,prediction,bin,shot\n1,x,0,few\n")
     with pytest.raises(ValueError, match="holds something else than numbers"):
         evidence.interval(methods[1], "l1", "overall")

@@ -89,8 +89,10 @@ def test_every_command_of_the_readme_runs(trained, tmp_path):
             data = folders.setdefault(folder, tmp_path / folder)
             if not data.exists():
                 small_runs.make_sample(folder, data)
-            small = small_runs.words(folder, data, 1, "--store_root", str(own))
+            # a validation after more than a pass, so that FDS has seen one
+            small = small_runs.words(folder, data, 1, "--store_root", str(own), "--val_interval", "40")
             assert program == "torchrun"
+            assert folder == "sts-b-dir"
             launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
             execute([*launcher, *words[words.index("train.py"):], *small], ROOT / folder)
             runs.append(next(own.iterdir()))

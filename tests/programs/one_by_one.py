@@ -4,6 +4,7 @@ import json
 import runpy
 import sys
 
+sys.path[0] = ""  # scripts import from the folder they run in
 for words in json.loads(sys.argv[1]):
     print("$", *words, flush=True)
     sys.argv = words
