@@ -67,7 +67,15 @@ def test_the_stored_outputs_are_those_of_a_fresh_run(stored, fresh):
 
 def test_the_conclusions_of_the_text_hold(stored, fresh):
     for notebook in (stored, fresh):
-        digits, table = tables(text_of(notebook))
+        digits, table, more = tables(text_of(notebook))
+        assert more["none"] == digits["none"]
+        assert more["sqrt_inv"] == digits["sqrt_inv"]
+        for method in ("DenseWeight", "BNI"):
+            assert more[method]["few"] < more["none"]["few"], method
+            assert more[method]["many"] > more["none"]["many"], method
+        one, thousand = ([float(n.replace(",", "")) for n in re.findall(r" ([\d.]+)", line)[-2:]]
+                         for line in re.findall(r"^(?:as they are|times 1,000) .*$", text_of(notebook), re.MULTILINE))
+        assert thousand == pytest.approx([1000 * error for error in one], rel=0.01)
         assert digits["none"]["few"] > 2 * digits["none"]["many"]
         for method in ("inverse", "sqrt_inv", "LDS", "FDS", "LDS + FDS"):
             assert digits[method]["few"] < digits["none"]["few"], method
