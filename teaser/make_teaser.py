@@ -6,6 +6,7 @@ curve is what `effective_density` or `FDS` returns, and the same command gives t
     python make_teaser.py                                            # all pictures, into this folder
     python make_teaser.py --only lds.gif --out somewhere
     python make_teaser.py --agedb agedb.csv --sts_b train_new.tsv    # count the labels anew into label_histograms.json
+    python make_teaser.py --uci FOLDER                               # the same of UCI-DIR's four tables
 """
 
 from __future__ import annotations
@@ -64,17 +65,31 @@ COUNTERS = {  # flag -> benchmark, what counts its training labels
 }
 
 
+def count_tables(folder: Path) -> dict[str, list[int]]:
+    """Training labels per bin of each of UCI-DIR's tables, by its benchmark's own reader and split with seed 0."""
+    import imbalanced_regression
+
+    sys.path.insert(0, str(Path(imbalanced_regression.__file__).resolve().parents[1] / "uci-dir"))
+    from datasets import TABLES, read_table, split_rows
+
+    counts = {}
+    for name, table in TABLES.items():
+        labels = read_table(name, folder)[2]
+        counts[f"UCI-DIR, {name}"] = table.bins.counts(labels[split_rows(labels, table)["train"]]).tolist()
+    return counts
+
+
 def read_histograms() -> dict[str, dict]:
     """Benchmark -> its counts per equal-width bin over `range`, what they count, and where they come from."""
     return json.loads(HISTOGRAMS.read_text(encoding="utf-8"))
 
 
-def count_anew(files: dict[str, Path]) -> None:
+def count_anew(files: dict[str, Path], uci: Path | None) -> None:
     """Put the counts of the given files into label_histograms.json, one benchmark a line group."""
     entries = read_histograms()
-    for flag, path in files.items():
-        name, counter = COUNTERS[flag]
-        entries[name]["counts"] = counter(path)
+    found = {COUNTERS[flag][0]: COUNTERS[flag][1](path) for flag, path in files.items()}
+    for name, counts in {**found, **(count_tables(uci) if uci else {})}.items():
+        entries[name]["counts"] = counts
     text = ",\n".join(
         f" {json.dumps(name)}: {{\n" + ",\n".join(f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in entry.items()) + "\n }"
         for name, entry in entries.items()
@@ -83,9 +98,9 @@ def count_anew(files: dict[str, Path]) -> None:
 
 
 def shots_of(entry: dict) -> np.ndarray:
-    """The shot of each bin: the published list where there is one, otherwise by count."""
+    """The shot of each bin: the published list where there is one, otherwise by count, with the benchmark's limits."""
     if "many" not in entry:
-        return shot_of_counts(entry["counts"])
+        return shot_of_counts(entry["counts"], *entry.get("limits", ()))
     shots = np.full(len(entry["counts"]), "few", dtype=object)
     for shot in ("many", "medium"):
         shots[entry[shot]] = shot
@@ -153,7 +168,7 @@ def draw_labels(quick: bool) -> bytes:
     entries = read_histograms()
     drawn = [name for name, entry in entries.items() if entry["counts"]]
     rows = (len(drawn) + 1) // 2
-    fig = new_figure(2.55 * rows + 0.55)
+    fig = new_figure(2.3 * rows + 0.55)
     axes = fig.subplots(rows, 2).ravel()
     for ax in axes[len(drawn):]:
         ax.set_axis_off()
@@ -178,7 +193,7 @@ def draw_labels(quick: bool) -> bytes:
     for ax in axes[::2]:
         ax.set_ylabel("labels per bin")
     handles = [Patch(color=color, label=f"{shot}-shot bin") for shot, color in SHOTS.items()]
-    handles += [Patch(color=BAR, label="not yet split"), *axes[0].plot([], [], color=INK, lw=1.5, label="effective density")]
+    handles += [Patch(color=BAR, label="all, not yet split"), *axes[0].plot([], [], color=INK, lw=1.5, label="effective density")]
     fig.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.4, handlelength=1.6)
     return png(fig)
 
@@ -393,10 +408,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a few frames of each animation: that it runs")
     for flag, (name, _) in COUNTERS.items():
         parser.add_argument(f"--{flag}", type=Path, metavar="FILE", help=f"count {name} anew from its csv or tsv")
+    parser.add_argument("--uci", type=Path, metavar="FOLDER", help="count UCI-DIR's tables anew, see uci-dir/download_uci.py")
     args = parser.parse_args()
     files = {flag: getattr(args, flag) for flag in COUNTERS if getattr(args, flag)}
-    if files:
-        count_anew(files)
+    if files or args.uci:
+        count_anew(files, args.uci)
     import matplotlib
 
     args.out.mkdir(parents=True, exist_ok=True)

@@ -34,7 +34,10 @@ def test_the_script_draws_the_pictures_anew(tmp_path):
 
 def test_the_counts_are_those_known_of_the_benchmarks():
     totals = {name: sum(entry["counts"]) for name, entry in ENTRIES.items() if entry["counts"]}
-    assert totals == {"AgeDB-DIR": 12_208, "STS-B-DIR": 5_249, "NYUD2-DIR": 3_513_286_656, "SHHS-DIR": 2_622}
+    uci = {"UCI-DIR, airfoil": 971, "UCI-DIR, abalone": 3_529, "UCI-DIR, real_estate": 310, "UCI-DIR, concrete": 566}
+    assert totals == {"AgeDB-DIR": 12_208, "STS-B-DIR": 5_249, "NYUD2-DIR": 3_513_286_656, "SHHS-DIR": 2_622, **uci}
+    assert ENTRIES["SHHS-DIR"]["approximate"]
+    assert not any(entry["approximate"] for name, entry in ENTRIES.items() if name != "SHHS-DIR")
     assert ENTRIES["AgeDB-DIR"]["counts"][35] == max(ENTRIES["AgeDB-DIR"]["counts"]) == 353
     assert all(entry["source"] for entry in ENTRIES.values())
 
@@ -42,11 +45,11 @@ def test_the_counts_are_those_known_of_the_benchmarks():
 def test_the_counts_are_those_of_the_real_files(shared, tmp_path):
     script = (TEASER / "make_teaser.py").read_text()
     (tmp_path / "make_teaser.py").write_text(script)
-    blank = {name: {**entry, "counts": None} if name[:3] in ("Age", "STS") else entry for name, entry in ENTRIES.items()}
+    blank = {name: {**entry, "counts": None} if name[:3] in ("Age", "STS", "UCI") else entry for name, entry in ENTRIES.items()}
     (tmp_path / "label_histograms.json").write_text(json.dumps(blank))
     agedb, sts_b = shared / "data/agedb/agedb.csv", shared / "data/sts-b/train_new.tsv"
     execute(
-        ["make_teaser.py", "--only", "labels.png", "--agedb", agedb, "--sts_b", sts_b],
+        ["make_teaser.py", "--only", "labels.png", "--agedb", agedb, "--sts_b", sts_b, "--uci", shared / "data/uci"],
         tmp_path, PYTHONPATH=str(ROOT),
     )
     assert json.loads((tmp_path / "label_histograms.json").read_text()) == ENTRIES
