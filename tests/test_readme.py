@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_runs
 import torch
 from commands import ROOT, blocks, commands, execute, execute_ranks, together
 from torch import nn
@@ -73,8 +74,6 @@ def test_every_command_of_the_sts_b_readme_runs(trained, tmp_path):
 
 def test_every_command_of_the_readme_runs(trained, tmp_path):
     """Commands `(cd FOLDER && ...)` on a sample of the folder, tools on the runs that these leave."""
-    import small_runs
-
     folders = {}
     runs = [trained[1].parent]
     for number, command in enumerate(commands(ROOT / "README.md")):
@@ -113,11 +112,9 @@ def test_every_command_of_the_readme_runs(trained, tmp_path):
 def faces(request, tmp_path_factory) -> tuple[Path, Path, Path]:
     """A face folder, a small sample for it, and the checkpoint of a run on that."""
     folder, root = ROOT / request.param, tmp_path_factory.mktemp(request.param)
-    together([
-        ["make_sample.py", "--train", "64", "--per_age", "1", "--size", "32", "--workers", "1", "--out", root / "data"],
-        ["train.py", "--data_dir", root / "data", "--store_root", root / "first", *SMALL_FACES],
-    ], folder)
-    return folder, root / "data", next((root / "first").iterdir()) / "ckpt.best.pth.tar"
+    data = small_runs.make_sample(folder.name, root / "data")
+    execute(["train.py", "--data_dir", data, "--store_root", root / "first", *SMALL_FACES], folder)
+    return folder, data, next((root / "first").iterdir()) / "ckpt.best.pth.tar"
 
 
 def test_every_command_of_the_face_readmes_runs(faces, tmp_path):
