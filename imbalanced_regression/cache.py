@@ -27,7 +27,7 @@ def packed(
     count: int, prepare: Callable[[int], np.ndarray], sources: Iterable[str], folder: str | Path, name: str,
     shape: tuple[int, ...], *, version: int, workers: int = 4,
 ) -> Path:
-    """The file under `folder` that holds N = `count` prepared samples, (N, *shape) uint8 (.npy); it is written if it is missing.
+    """The file under `folder` that holds N = `count` prepared samples, (N, *shape) uint8 (.npy); written if missing.
 
     Several processes may ask at once: one writes, the others wait.
 
