@@ -39,7 +39,8 @@ from imbalanced_regression.faces.dataset import AgeDataset  # noqa: E402
 from imbalanced_regression.faces.pixels import load_face  # noqa: E402
 from imbalanced_regression.faces.resnet import ResNetEncoder, normalize  # noqa: E402
 from imbalanced_regression.faces.table import read_age_csv  # noqa: E402
-from imbalanced_regression.training import Objective, Plan, Splits, engine  # noqa: E402
+from imbalanced_regression.training import Objective, Plan, Splits  # noqa: E402
+from imbalanced_regression.training.epochs import train_one_epoch  # noqa: E402
 from imbalanced_regression.training.loaders import Feed  # noqa: E402
 from imbalanced_regression.training.session import EpochProgress, prepare  # noqa: E402
 
@@ -135,7 +136,7 @@ def epochs(count: int, rounds: int) -> dict[str, float]:
             for name, (training, feed, plan) in runs.items():
                 training.progress = EpochProgress()
                 began = time.process_time()
-                engine.train_one_epoch(training, feed, turn, plan)
+                train_one_epoch(training, feed, turn, plan)
                 if turn:
                     best[name] = min(best.get(name, np.inf), time.process_time() - began)
     return best
