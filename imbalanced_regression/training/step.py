@@ -47,6 +47,7 @@ def train_step(
     if drawn is not None:  # BSAM: once more with the same draws, where the loss is worst near by; the batch counts once
         set_random_state(drawn, runtime.device)
         objective.eval()
+        # a scaler's scale is still in these gradients: the climb is along their direction, which has none
         with climbed(parameters, plan.ascent), frozen_norms(training.model):
             gradients()
         objective.train()
