@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
-import importlib
 import json
 import logging
 import os
@@ -33,9 +32,11 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.data import TensorDataset
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from imbalanced_regression import FDS, SRL, Bins, Regressor, choices, shot_metrics  # noqa: E402  # found through the path set above
+from commands import from_folder  # noqa: E402  # found through the path set above
+
+from imbalanced_regression import FDS, SRL, Bins, Regressor, choices, shot_metrics  # noqa: E402
 from imbalanced_regression.training import Arrays, Objective, Plan, Runtime, Splits, checkpoint, engine  # noqa: E402
 from imbalanced_regression.training.log import end_log  # noqa: E402
 from imbalanced_regression.training.objective import Moment  # noqa: E402
@@ -339,19 +340,6 @@ def tf32_set(on: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def from_folder(folder: str, name: str):
-    """A benchmark folder's module; other folders have modules of the same names, so nothing of it stays registered."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(ROOT / folder))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(ROOT / folder))
-        for added in set(sys.modules) - before:
-            if str(getattr(sys.modules[added], "__file__", "")).startswith(str(ROOT / folder)):
-                del sys.modules[added]
 
 
 def clocked(function: Callable[[], object], device: torch.device, count: int) -> float:

@@ -39,6 +39,7 @@ from imbalanced_regression.faces.dataset import AgeDataset  # noqa: E402
 from imbalanced_regression.faces.pixels import load_face  # noqa: E402
 from imbalanced_regression.faces.resnet import ResNetEncoder, normalize  # noqa: E402
 from imbalanced_regression.faces.table import read_age_csv  # noqa: E402
+from imbalanced_regression.tools.starting import processor  # noqa: E402
 from imbalanced_regression.training import Objective, Plan, Splits  # noqa: E402
 from imbalanced_regression.training.epochs import train_one_epoch  # noqa: E402
 from imbalanced_regression.training.loaders import Feed  # noqa: E402
@@ -187,14 +188,6 @@ def measure(paths: list[str], size: int, cache: Path, rounds: int) -> dict[str, 
 
 def kilobytes(paths: list[str]) -> str:
     return f"{np.mean([os.path.getsize(path) for path in paths]) / 1000:.0f}"
-
-
-def processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
