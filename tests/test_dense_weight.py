@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from commands import PROGRAMS, ROOT, execute
+from commands import PROGRAMS, fresh
 from slow import dense_weight as twin
 
 from imbalanced_regression.bins import Bins
@@ -85,7 +85,7 @@ def test_billions_of_counts_do_not_show_the_bins_as_a_comb():
 
 def test_torch_is_not_needed():
     words = [PROGRAMS / "imports_alone.py", "imbalanced_regression.methods.dense_weight", "torch"]
-    assert execute(words, ROOT, PYTHONPATH=str(ROOT)) == ""
+    assert fresh(words) == ""
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from commands import PROGRAMS, ROOT, execute
+from commands import PROGRAMS, ROOT, execute, fresh
 
 from imbalanced_regression import download as module
 from imbalanced_regression.download import download, unpack, verify
@@ -315,7 +315,7 @@ def test_verify_names_the_file_and_both_hashes(tmp_path):
 
 def test_importing_the_module_imports_no_third_party():
     words = [PROGRAMS / "imports_alone.py", "imbalanced_regression.download", "pooch", "requests", "tqdm"]
-    assert execute(words, ROOT, PYTHONPATH=str(ROOT)) == ""
+    assert fresh(words) == ""
 
 
 # -- an archive --

@@ -8,7 +8,7 @@ import re
 import zipfile
 
 import pytest
-from commands import PROGRAMS, ROOT, execute
+from commands import PROGRAMS, ROOT, fresh
 
 import imbalanced_regression as library
 from imbalanced_regression import choices
@@ -171,7 +171,7 @@ def test_every_knob_belongs_to_a_method_and_every_term_has_a_strength():
 def test_help_answers_without_torch():
     folders = sorted(str(path.parent) for path in ROOT.glob("*-dir/train.py"))
     words = json.dumps([[folder, "train.py"] for folder in folders])
-    shown = execute([PROGRAMS / "light_help.py", words], ROOT, PYTHONPATH=str(ROOT)).split("$ ")[1:]
+    shown = fresh([PROGRAMS / "light_help.py", words]).split("$ ")[1:]
     assert len(shown) == len(folders) == 6
     assert all("--ranksim_strength" in text for text in shown)
 
@@ -185,11 +185,11 @@ def test_a_wheel_holds_every_package_and_imports_in_a_clean_place(tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     (tmp_path / "out").mkdir()
-    execute([PROGRAMS / "build_wheel.py", tmp_path / "out"], source, PYTHONPATH=str(ROOT))
+    fresh([PROGRAMS / "build_wheel.py", tmp_path / "out"], source)
     (wheel,) = (tmp_path / "out").glob("*.whl")
     with zipfile.ZipFile(wheel) as file:
         held = {name for name in file.namelist() if name.endswith(".py")}
         assert held == {str(path.relative_to(ROOT)) for path in [*modules(), LIBRARY / "__init__.py"]}
         file.extractall(tmp_path / "clean")
-    said = execute([PROGRAMS / "every_name.py"], tmp_path, PYTHONPATH=str(tmp_path / "clean"))
+    said = fresh([PROGRAMS / "every_name.py"], tmp_path, PYTHONPATH=str(tmp_path / "clean"))
     assert said.strip() == str(tmp_path / "clean" / "imbalanced_regression" / "__init__.py")

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from commands import PROGRAMS, ROOT, execute
+from commands import PROGRAMS, ROOT, execute, fresh
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, load_iris
 
 from imbalanced_regression import Bins, lds_weights
@@ -190,7 +190,7 @@ def test_an_error_is_one_line_and_exit_code_2(tmp_path):
 
 def test_help_has_examples_and_imports_nothing_heavy():
     words = [[".", "-m", "imbalanced_regression", *name] for name in ([], ["inspect"], ["compare"], ["features"])]
-    shown = execute([PROGRAMS / "light_help.py", json.dumps(words)], ROOT, PYTHONPATH=str(ROOT)).split("$ ")[1:]
+    shown = fresh([PROGRAMS / "light_help.py", json.dumps(words)]).split("$ ")[1:]
     assert len(shown) == len(words)
     assert all("\n    python -m imbalanced_regression " in text for text in shown)
 
