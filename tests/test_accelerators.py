@@ -20,7 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from imbalanced_regression import FDS, Bins, Regressor, shot_metrics, weighted_mse_loss
-from imbalanced_regression.training import Objective, engine, precision, randomness, runtime
+from imbalanced_regression.training import Objective, epochs, precision, randomness, runtime
 from imbalanced_regression.training.runtime import Runtime
 from imbalanced_regression.training.session import Training, _check_same_file, prepare
 
@@ -345,11 +345,11 @@ def test_dense_maps_are_observed_without_waiting_and_unknown_pixels_left_out(mon
 
 def test_the_loss_is_looked_at_every_print_freq_steps_only(monkeypatch):
     looked = []
-    check = engine._check
-    monkeypatch.setattr(engine, "_check", lambda pending, *rest: (looked.append(len(pending)), check(pending, *rest)))
+    check = epochs._check
+    monkeypatch.setattr(epochs, "_check", lambda pending, *rest: (looked.append(len(pending)), check(pending, *rest)))
     toy.one_epoch(toy.make_model(), criterion=weighted_mse_loss, print_freq=3)
     assert looked == [1, 1, 1, 1]  # on the CPU looking costs nothing
     looked.clear()
-    monkeypatch.setattr(engine, "LOOKS_AT_ONCE", ())
+    monkeypatch.setattr(epochs, "LOOKS_AT_ONCE", ())
     toy.one_epoch(toy.make_model(), criterion=weighted_mse_loss, print_freq=3)
     assert looked == [3, 1]

@@ -385,9 +385,6 @@ def test_lowercase_reads_the_same_words_in_lower_case(sample, train):
     raw, _ = train("--max_vals", "1", "--store_name", "as_written")
     low, _ = train("--max_vals", "1", "--store_name", "lower", "--lowercase", "1")
     assert raw.stdout.count("best checkpoint") == low.stdout.count("best checkpoint") == 1
-    program = (
-        "import sys, tasks; from pathlib import Path; path = Path(sys.argv[1]); "
-        "print(*(tasks.read_pairs(path, 40, lowercase=low).sentences[0] for low in (False, True)), sep='\\n')"
-    )
-    given, lower = python("-c", program, sample / "train_new.tsv").stdout.splitlines()
+    read_pairs = from_folder("sts-b-dir", "tasks").read_pairs
+    given, lower = (str(read_pairs(sample / "train_new.tsv", 40, lowercase=low).sentences[0]) for low in (False, True))
     assert given != lower == given.lower()

@@ -319,8 +319,9 @@ def _join(backend: str, timeout: timedelta, device: torch.device | None = None) 
     torchrun keeps one store for all its restarts, so that a process can read there the address of one that is dead. On
     one node the number of restarts keeps them apart; the agents of several count theirs each for itself.
     """
-    # torch waits in C++, where no handler of Python's is called: until all are there signals act as the system has it
-    with _said_after(_PATIENCE, _waiting), handled(signal.SIG_DFL):
+    # torch waits in C++, where no handler of Python's is called: until all are there signals act as the system has it,
+    # from before the line that says so
+    with handled(signal.SIG_DFL), _said_after(_PATIENCE, _waiting):
         store, rank, world = next(rendezvous("env://", timeout=timeout))
         if os.environ.get("LOCAL_WORLD_SIZE") == str(world):
             store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)

@@ -122,7 +122,12 @@ def execute(words: list, folder: Path, code: int = 0, **env: str) -> str:
         found, out, error = warm(words, folder, env=[env])
         assert found == code, out + error
         return out + error
-    with running([sys.executable, *words], folder, **env) as program:
+    return fresh(words, folder, code, **env)
+
+
+def fresh(words: list, folder: Path = ROOT, code: int = 0, **env: str) -> str:
+    """`execute` in an interpreter of its own, for what a program loads, and from where."""
+    with running([sys.executable, *words], folder, **{"PYTHONPATH": str(ROOT), **env}) as program:
         return program.end(code)
 
 
