@@ -86,7 +86,7 @@ class _UnitRows(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, features: Tensor) -> Tensor:
-        inverse = _one_over_root(torch.linalg.vecdot(features, features)).unsqueeze(1)
+        inverse = _one_over(torch.linalg.vector_norm(features, dim=1, keepdim=True))
         unit = features * inverse
         ctx.save_for_backward(unit, inverse)
         return unit
@@ -108,7 +108,7 @@ class _Cosines(torch.autograd.Function):
     @staticmethod
     def forward(ctx, features: Tensor) -> Tensor:
         square = products(features)
-        inverse = _one_over_root(square.diagonal())
+        inverse = _one_over(square.diagonal().sqrt())
         square *= inverse
         square *= inverse[:, None]
         ctx.save_for_backward(features, square, inverse)
@@ -126,9 +126,9 @@ class _Cosines(torch.autograd.Function):
         return both @ features
 
 
-def _one_over_root(squares: Tensor) -> Tensor:
-    """1 / sqrt, and 1 at 0; not one over max(length, eps), for at a row of zeros that gradient is 1 / eps."""
-    return torch.where(squares > torch.finfo(squares.dtype).tiny, squares, 1).rsqrt()
+def _one_over(lengths: Tensor) -> Tensor:
+    """1 / lengths, and 1 at 0; not one over max(length, eps), for at a row of zeros that gradient is 1 / eps."""
+    return torch.where(lengths > torch.finfo(lengths.dtype).tiny ** 0.5, lengths, 1).reciprocal()
 
 
 def rounding(targets: Tensor) -> Tensor:

@@ -98,6 +98,26 @@ def _contrastive(unit: Tensor, index: Tensor, centroids: Tensor, temperature: fl
     return nn.functional.cross_entropy(logits, index)
 
 
+class _Contrast(torch.autograd.Function):
+    """The contrast where the first rows of `whole` (K, D) are `own` (M, D): only they, and the features, get a gradient."""
+
+    @staticmethod
+    def forward(ctx, unit: Tensor, own: Tensor, whole: Tensor, index: Tensor, temperature: float) -> Tensor:
+        logs = torch.log_softmax((unit @ whole.T).div_(temperature), dim=1)
+        ctx.save_for_backward(unit, whole, index, logs)
+        ctx.count, ctx.temperature = len(own), temperature
+        return -logs.gather(1, index[:, None]).mean()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+        unit, whole, index, logs = ctx.saved_tensors
+        slope = logs.exp()
+        slope.scatter_add_(1, index[:, None], slope.new_full((len(slope), 1), -1))
+        slope *= gradient / (len(slope) * ctx.temperature)
+        return slope @ whole, slope[:, : ctx.count].T @ unit, None, None, None
+
+
 class SRL(OwnTypes):
     """envelope * enveloping + homogeneity * homogeneity + contrast * srl_contrastive, over bins of the label.
 
@@ -213,11 +233,11 @@ class SRL(OwnTypes):
         own, rest = unit_rows(sums.index_select(0, rows)), self.surrogates.index_select(0, others).to(sums)
         floor = self._cosines_of_surrogates(unit).index_select(0, others).amax(dim=0) if len(others) else None
         labels, order = self._labels[torch.cat([rows, others])].sort()
-        logits = torch.cat([unit @ own.T, unit @ rest.T], dim=1) / self.temperature
+        whole = torch.cat([own, rest])
         return (
             1 - _Coverage.apply(own, self._points.to(own), None, floor),
-            _homogeneity(torch.cat([own, rest]).index_select(0, order), labels, None),
-            nn.functional.cross_entropy(logits, (here.cumsum(0) - 1)[index]),
+            _homogeneity(whole.index_select(0, order), labels, None),
+            _Contrast.apply(unit, own, whole.detach(), (here.cumsum(0) - 1)[index], self.temperature),
         )
 
     def _cosines_of_surrogates(self, unit: Tensor) -> Tensor:
