@@ -61,12 +61,12 @@ def unit_rows(features: Tensor) -> Tensor:
 
 
 def cosines(features: Tensor) -> Tensor:
-    """The cosines of all pairs of rows, (B, D) of any lengths -> (B, B), symmetric; 0 for a row of zeros."""
+    """The cosines of all pairs of rows, (B, D) of any lengths -> (B, B); 0 for a row of zeros."""
     return _Cosines.apply(features)
 
 
 def products(rows: Tensor) -> Tensor:
-    """The products of all pairs of rows, (B, D) -> (B, B), symmetric, without a gradient.
+    """The products of all pairs of rows, (B, D) -> (B, B), without a gradient.
 
     On the CPU in four bands of the lower triangle, five eighths of the work; an accelerator is faster with all at once.
     """

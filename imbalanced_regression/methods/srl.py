@@ -246,6 +246,10 @@ class SRL(OwnTypes):
             self._reach = self.surrogates.to(unit.dtype) @ self._points.to(unit.dtype).T
         return self._reach
 
+    def _apply(self, fn, recurse=True):
+        self._reach = None
+        return super()._apply(fn, recurse)
+
     @torch.no_grad()
     def finish_epoch(self, epoch: int) -> None:
         """End the epoch: the rows gathered since the last call become, or move, the surrogates of their bins.
