@@ -133,7 +133,8 @@ def plain(settings: dict[str, Any]) -> dict[str, Any]:
 # settings that say where and when a run is made, never what is learnt in it
 HOUSEKEEPING = frozenset({
     "resume", "overwrite", "evaluate", "eval_model", "predictions", "store_root", "store_name", "suffix", "data_dir",
-    "workers", "print_freq", "device", "cuda", "gpu", "steps",  # --val_interval sets the steps, and that flag is compared
+    "workers", "cache", "print_freq", "device", "cuda", "gpu",
+    "steps",  # --val_interval sets the steps, and that flag is compared
     "preset", "preset_says",  # what they set is compared
 })
 # a resumed run may be longer than it was meant to be, and has read --pretrained when it began
