@@ -19,7 +19,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from imbalanced_regression import FDS, Regressor, shot_metrics, weighted_mse_loss
+from imbalanced_regression import FDS, Bins, Regressor, shot_metrics, weighted_mse_loss
 from imbalanced_regression.training import Objective, engine, precision, randomness, runtime
 from imbalanced_regression.training.runtime import Runtime
 from imbalanced_regression.training.session import Training, _check_same_file, prepare
@@ -205,6 +205,34 @@ def test_ranks_that_would_go_on_from_different_checkpoints_are_told(tmp_path):
         _check_same_file(training)
     training.epoch = 0
     _check_same_file(training)
+
+
+def test_bins_that_need_float64_are_named_where_there_is_none():
+    edges = 1e6 + np.arange(9) * 0.01  # float32 cannot tell them apart
+    model = Regressor(nn.Linear(4, 6), nn.Linear(6, 1), FDS(6, bins=Bins(edges), ks=3))
+    with pytest.raises(ValueError, match=r"--device mps: it has no float64, and fds\._edges needs it \(.*1e\+06.*\); use bins"):
+        Runtime(torch.device("mps")).place(model)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_fused_optimizer_goes_on_from_a_plain_ones_state_and_back(optimizer):
+    """Under fp16 on CUDA the step is fused, so that it need not ask the host whether a gradient has overflowed."""
+    plan, states = toy.make_plan(optimizer=optimizer, momentum=0.9), []
+    for kinds in ((False, False), (True, False), (False, True)):
+        torch.manual_seed(0)
+        layer, inputs = nn.Linear(4, 1), torch.randn(2, 8, 4)
+        state = None
+        for fused, x in zip(kinds, inputs):
+            one = plan.make_optimizer([{"params": list(layer.parameters())}], fused)
+            if state:
+                one.load_state_dict(state)
+            one.zero_grad()
+            layer(x).square().mean().backward()
+            one.step()
+            state = one.state_dict()
+        states.append(torch.cat([p.detach().flatten() for p in layer.parameters()]))
+    for other in states[1:]:
+        torch.testing.assert_close(other, states[0], rtol=1e-5, atol=1e-7)
 
 
 def test_compiling_with_synchronised_batchnorm_on_gpus_is_refused():

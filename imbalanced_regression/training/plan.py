@@ -110,13 +110,18 @@ class Plan:
             return base * (self.cosine + (1 - self.cosine) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2)
         return base * 0.1 ** sum(epoch >= milestone for milestone in self.schedule)
 
-    def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """The optimizer over parameter groups, each with an "lr" of its own where it names one."""
+    def make_optimizer(self, groups: list[dict[str, Any]], fused: bool = False) -> torch.optim.Optimizer:
+        """The optimizer over parameter groups, each with an "lr" of its own where it names one.
+
+        `fused`: one kernel for all parameters, which also learns on the device whether a scaled gradient has overflowed.
+        """
         import torch
 
         if self.optimizer == "sgd":
-            return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
-        return torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay)
+            return torch.optim.SGD(
+                groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=fused or None
+            )
+        return torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay, fused=fused or None)
 
     def settings(self) -> dict[str, Any]:
         """The plan as plain values, to be kept beside the run."""

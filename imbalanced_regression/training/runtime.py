@@ -85,6 +85,21 @@ class Runtime:
             return DataParallel(model)
         return model
 
+    def place(self, module: nn.Module) -> nn.Module:
+        """The module itself, moved to the device.
+
+        Raises ValueError for float64 on MPS, which has none: bins whose edges float32 cannot tell apart are kept so.
+        """
+        if self.device.type == "mps":
+            for name, value in (*module.named_parameters(), *module.named_buffers()):
+                if value.dtype == torch.float64:
+                    what = getattr(module.get_submodule(name.rpartition(".")[0]), "bins", None) or tuple(value.shape)
+                    raise ValueError(
+                        f"--device mps: it has no float64, and {name} needs it ({what}); use bins that float32 can tell apart, "
+                        "or another device"
+                    )
+        return module.to(self.device)
+
     def move(self, batch):
         """Tensors in nested tuples, lists and dicts, on the device; images in channels-last order if asked for."""
         if isinstance(batch, Tensor):
