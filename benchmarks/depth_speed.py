@@ -26,9 +26,11 @@ sys.path[:0] = [str(ROOT), str(ROOT / "nyud2-dir"), str(ROOT / "benchmarks")]
 
 from fds import FDS  # noqa: E402  # found through the path set above
 from loaddata import DepthDataset, Pairs  # noqa: E402
-from methods_speed import faster, plain_weights, processor, race  # noqa: E402
+from methods_speed import faster, plain_weights, race  # noqa: E402
 from nyu_transform import MEAN, PCA_VALUES, PCA_VECTORS, STD  # noqa: E402
 from utils import bucket_weights  # noqa: E402
+
+from imbalanced_regression.tools.starting import processor  # noqa: E402
 
 FULL = {"batch": 32, "H": 114, "W": 152, "channels": 128, "pixels": 4000, "repeats": 3, "seconds": 3}
 QUICK = {"batch": 1, "H": 16, "W": 20, "channels": 8, "pixels": 50, "repeats": 1, "seconds": 0}

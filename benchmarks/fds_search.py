@@ -132,6 +132,15 @@ def over_bins(x: Tensor, weight: Tensor, window: Tensor) -> Tensor:
     return torch.where(mass > 0, total / mass.clamp(min=1e-12), x)
 
 
+@dataclass
+class Batch:
+    """What a step knows of its samples: bins (S, B), standardised labels and weights (S, B)."""
+
+    rows: Tensor
+    targets: Tensor
+    weights: Tensor
+
+
 class Vanilla:
     """No FDS; the base of all variants, whose hooks do nothing."""
 
@@ -150,8 +159,17 @@ class Vanilla:
     def move(self, z: Tensor, rows: Tensor) -> Tensor:
         return z
 
-    def penalty(self, z: Tensor, rows: Tensor, head: Tensor) -> Tensor | float:
+    def penalty(self, z: Tensor, moved: Tensor, batch: Batch, model: Network) -> Tensor | float:
+        """What is added to the loss of each seed, (S,)."""
         return 0.0
+
+    def predict(self, model: Network, z: Tensor) -> Tensor:
+        """Predictions at test, (S, B), of features (S, B, D)."""
+        return model.head(z)
+
+    def parameters(self) -> list[Tensor]:
+        """What it learns beside the network."""
+        return []
 
     def end(self, z: Tensor, epoch: int, model) -> None:
         pass
@@ -187,6 +205,16 @@ class Own(Vanilla):
             return z
         mean = self.gather(self.mean, rows)
         return (z - mean) * self.gather(self.scale, rows) + mean + self.gather(self.shift, rows)
+
+
+class OwnCounted(Own):
+    """The window weighs each bin by its samples."""
+
+    def end(self, z: Tensor, epoch: int, model) -> None:
+        super().end(z, epoch, model)
+        self.shift = over_bins(self.mean, self.n, self.window) - self.mean
+        var = over_bins(self.var, (self.n - 1).clamp(min=0), self.window)
+        self.scale = torch.where(self.var > 0, (var / self.var.clamp(min=1e-12)).clamp(*self.clip).sqrt(), 1.0)
 
 
 class Released(Own):
@@ -228,9 +256,10 @@ class Pull(Own):
             share = error / (error + (self.target - self.mean).square().mean(2, keepdim=True)).clamp(min=1e-12)
             self.target = self.mean + share * (self.target - self.mean)
 
-    def penalty(self, z: Tensor, rows: Tensor, head: Tensor) -> Tensor | float:
+    def penalty(self, z: Tensor, moved: Tensor, batch: Batch, model: Network) -> Tensor | float:
         if self.scale is None:
             return 0.0
+        rows = batch.rows
         mean, target = self.gather(self.mean, rows), self.gather(self.target, rows)
         goal = z.detach() - mean + target
         if not self.means_only:
@@ -239,7 +268,7 @@ class Pull(Own):
         if self.rare is not None:
             apart = apart * (self.gather(self.n, rows) < self.rare)
         if self.across:
-            w = head.detach().transpose(1, 2)  # (S, 1, D)
+            w = model.weights[2].detach().transpose(1, 2)  # (S, 1, D)
             apart = apart - (apart * w).sum(2, keepdim=True) * w / w.square().sum(2, keepdim=True)
         return self.strength * (apart.square() / self.spread).mean((1, 2))
 
@@ -283,6 +312,68 @@ class LeaveOneOut(Own):
         return z - others + smoothed
 
 
+class PredictedBins(Own):
+    """Movement by the bin of the network's own detached prediction, in training and at test: it knows no label."""
+
+    def predicted(self, model: Network, z: Tensor) -> Tensor:
+        with torch.no_grad():
+            labels = model.head(z) * self.unit[1] + self.unit[0]
+            return torch.bucketize(labels, self.edges[1:-1], right=True)
+
+    def move_by(self, model: Network, z: Tensor) -> Tensor:
+        return self.move(z, self.predicted(model, z))
+
+    def predict(self, model: Network, z: Tensor) -> Tensor:
+        return model.head(self.move_by(model, z))
+
+
+class Distilled(Own):
+    """Nothing moves; the prediction is also drawn to that of the moved features: strength * |head(z) - sg[head(moved)]|."""
+
+    strength = 0.5
+
+    def penalty(self, z: Tensor, moved: Tensor, batch: Batch, model: Network) -> Tensor | float:
+        if self.scale is None:
+            return 0.0
+        teacher = model.head(Own.move(self, z, batch.rows)).detach()
+        return self.strength * (batch.weights * (model.head(z) - teacher).abs()).mean(1)
+
+    def move(self, z: Tensor, rows: Tensor) -> Tensor:
+        return z
+
+
+class TwoHeads(Own):
+    """The network learns from moved features; the head that is used at test learns from the same features as they are."""
+
+    def __init__(self, table: Table, **knobs):
+        super().__init__(table, **knobs)
+        seeds = len(self.rows)
+        self.weight = torch.zeros(seeds, WIDTH, 1, requires_grad=True)
+        self.bias = torch.zeros(seeds, 1, 1, requires_grad=True)
+
+    def parameters(self) -> list[Tensor]:
+        return [self.weight, self.bias]
+
+    def penalty(self, z: Tensor, moved: Tensor, batch: Batch, model: Network) -> Tensor | float:
+        return (batch.weights * (self.predict(model, z.detach()) - batch.targets).abs()).mean(1)
+
+    def predict(self, model: Network, z: Tensor) -> Tensor:
+        return torch.baddbmm(self.bias, z, self.weight)[:, :, 0]
+
+
+class TwoHeadsReleased(TwoHeads, Released):
+    """The same with the first release's statistics."""
+
+
+class TwoHeadsVanilla(TwoHeads):
+    """The second head without any FDS: what it changes by itself."""
+
+    observes_smoothed = False
+
+    def end(self, z: Tensor, epoch: int, model) -> None:
+        pass
+
+
 VARIANTS = {
     "vanilla": (Vanilla, {}),
     "own": (Own, {}),
@@ -305,6 +396,14 @@ VARIANTS = {
     "pull .1, means, rare": (Pull, {"strength": 0.1, "means_only": True, "rare": 10}),
     "across 1": (Pull, {"strength": 1.0, "across": True}),
     "across 10, means": (Pull, {"strength": 10.0, "across": True, "means_only": True}),
+    "own, counts in the window": (OwnCounted, {}),
+    "own, predicted bins": (PredictedBins, {}),
+    "own, predicted bins, momentum 0": (PredictedBins, {"momentum": 0.0}),
+    "distilled .1": (Distilled, {"strength": 0.1}),
+    "distilled .5": (Distilled, {"strength": 0.5}),
+    "second head, own": (TwoHeads, {}),
+    "second head, released": (TwoHeadsReleased, {}),
+    "second head, no FDS": (TwoHeadsVanilla, {}),
 }
 
 
@@ -348,7 +447,8 @@ def train(table: Table, variant: str, lds: bool, seeds: int) -> dict[str, np.nda
         weights = torch.stack([torch.from_numpy(lds_weights(y.numpy(), table.bins, **how)) for y in labels["train"]])
     torch.manual_seed(0)
     model = Network(seeds, inputs["train"].shape[2])
-    optimizer = torch.optim.Adam(model.parameters(), lr=RATE)
+    optimizer = torch.optim.Adam([*model.parameters(), *fds.parameters()], lr=RATE)
+    fds.unit, fds.edges = (centre, spread), torch.tensor(np.array(table.bins.edges), dtype=torch.float32)
     generators = [torch.Generator().manual_seed(s) for s in range(seeds)]
     few = []
     for s in range(seeds):
@@ -363,9 +463,13 @@ def train(table: Table, variant: str, lds: bool, seeds: int) -> dict[str, np.nda
             group["lr"] = RATE * (0.1 if epoch >= 0.8 * passes else 1.0)
         for index in order.split(BATCH, dim=1):
             z, rows = model.encode(inputs["train"][at, index]), fds.rows[at, index]
-            moved = fds.move_indexed(z, rows, index) if isinstance(fds, CrossFitted) else fds.move(z, rows)
-            loss = (weights[at, index] * (model.head(moved) - targets[at, index]).abs()).mean(1)
-            loss = loss + fds.penalty(z, rows, model.weights[2])
+            batch = Batch(rows, targets[at, index], weights[at, index])
+            if isinstance(fds, CrossFitted):
+                moved = fds.move_indexed(z, rows, index)
+            else:
+                moved = fds.move_by(model, z) if isinstance(fds, PredictedBins) else fds.move(z, rows)
+            loss = (batch.weights * (model.head(moved) - batch.targets).abs()).mean(1)
+            loss = loss + fds.penalty(z, moved, batch, model)
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             optimizer.step()
@@ -375,7 +479,7 @@ def train(table: Table, variant: str, lds: bool, seeds: int) -> dict[str, np.nda
                 fds.end(fds.move(z, fds.rows) if fds.observes_smoothed else z, epoch, model)
             errors = {}
             for part in ("val", "test"):
-                errors[part] = (model.head(model.encode(inputs[part])) * spread + centre - labels[part]).abs()
+                errors[part] = (fds.predict(model, model.encode(inputs[part])) * spread + centre - labels[part]).abs()
             val = errors["val"].mean(1)
             better = val < best
             best = torch.where(better, val, best)

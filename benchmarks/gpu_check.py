@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
-import importlib
 import json
 import logging
 import os
@@ -33,14 +32,17 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.utils.data import TensorDataset
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from imbalanced_regression import FDS, SRL, Bins, Regressor, choices, shot_metrics  # noqa: E402  # found through the path set above
+from commands import from_folder  # noqa: E402  # found through the path set above
+
+from imbalanced_regression import FDS, SRL, Bins, Regressor, choices, shot_metrics  # noqa: E402
 from imbalanced_regression.training import Arrays, Objective, Plan, Runtime, Splits, checkpoint, engine  # noqa: E402
 from imbalanced_regression.training.log import end_log  # noqa: E402
 from imbalanced_regression.training.objective import Moment  # noqa: E402
 from imbalanced_regression.training.randomness import random_state, set_random_state  # noqa: E402
 from imbalanced_regression.training.session import Training, prepare  # noqa: E402
+from imbalanced_regression.training.step import train_step  # noqa: E402
 
 FULL = {
     "resnet": "resnet50", "images": 256, "pixels": 224, "maps": 32, "height": 228, "width": 304, "sentences": 128, "words": 40,
@@ -100,7 +102,7 @@ def take_step(prepared: Prepared) -> Tensor:
     training, batch, moment, plan = prepared
     fds = training.model.fds
     observe = fds is not None and not fds.observes_smoothed
-    loss = engine.train_step(training, batch, moment, plan, fds_epoch=2, observe=observe)
+    loss = train_step(training, batch, moment, plan, fds_epoch=2, observe=observe)
     if fds is not None and not observe and batch[1].dim() == 2:
         fds.observe(batch[1].expand(-1, fds.feature_dim), batch[1])
     return loss
@@ -263,7 +265,7 @@ def grad_scaler(device: torch.device, size: dict) -> dict:
     training.runtime = replace(training.runtime, amp=torch.float16 if device.type == "cuda" else None)
     plan = replace(plan, max_grad_norm=1.0)
     for _ in range(20):
-        engine.train_step(training, batch, moment, plan, fds_epoch=0)
+        train_step(training, batch, moment, plan, fds_epoch=0)
     expect(training.scaler.get_scale() < 2.0**127, "the scale did not fall")
     expect(all(p.isfinite().all() for p in training.model.parameters()), "a weight is not finite")
     return {"scale": training.scaler.get_scale()}
@@ -289,7 +291,7 @@ def one_process(device: torch.device, size: dict) -> dict:
                     training.wrapped = DistributedDataParallel(
                         training.model, device_ids=[device.index] if bound else None, gradient_as_bucket_view=True)
                 for _ in range(3):
-                    engine.train_step(training, batch, moment, plan, fds_epoch=0)
+                    train_step(training, batch, moment, plan, fds_epoch=0)
                 ends.append({name: value.cpu() for name, value in training.model.state_dict().items()})
             dist.barrier()
         finally:
@@ -338,19 +340,6 @@ def tf32_set(on: bool) -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
-
-
-def from_folder(folder: str, name: str):
-    """A benchmark folder's module; other folders have modules of the same names, so nothing of it stays registered."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(ROOT / folder))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(ROOT / folder))
-        for added in set(sys.modules) - before:
-            if str(getattr(sys.modules[added], "__file__", "")).startswith(str(ROOT / folder)):
-                del sys.modules[added]
 
 
 def clocked(function: Callable[[], object], device: torch.device, count: int) -> float:

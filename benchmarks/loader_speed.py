@@ -39,7 +39,9 @@ from imbalanced_regression.faces.dataset import AgeDataset  # noqa: E402
 from imbalanced_regression.faces.pixels import load_face  # noqa: E402
 from imbalanced_regression.faces.resnet import ResNetEncoder, normalize  # noqa: E402
 from imbalanced_regression.faces.table import read_age_csv  # noqa: E402
-from imbalanced_regression.training import Objective, Plan, Splits, engine  # noqa: E402
+from imbalanced_regression.tools.starting import processor  # noqa: E402
+from imbalanced_regression.training import Objective, Plan, Splits  # noqa: E402
+from imbalanced_regression.training.epochs import train_one_epoch  # noqa: E402
 from imbalanced_regression.training.loaders import Feed  # noqa: E402
 from imbalanced_regression.training.session import EpochProgress, prepare  # noqa: E402
 
@@ -135,7 +137,7 @@ def epochs(count: int, rounds: int) -> dict[str, float]:
             for name, (training, feed, plan) in runs.items():
                 training.progress = EpochProgress()
                 began = time.process_time()
-                engine.train_one_epoch(training, feed, turn, plan)
+                train_one_epoch(training, feed, turn, plan)
                 if turn:
                     best[name] = min(best.get(name, np.inf), time.process_time() - began)
     return best
@@ -186,14 +188,6 @@ def measure(paths: list[str], size: int, cache: Path, rounds: int) -> dict[str, 
 
 def kilobytes(paths: list[str]) -> str:
     return f"{np.mean([os.path.getsize(path) for path in paths]) / 1000:.0f}"
-
-
-def processor() -> str:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return next(line.split(":", 1)[1].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ from imbalanced_regression.methods.ranksim import RankSim  # noqa: E402
 from imbalanced_regression.methods.srl import SRL  # noqa: E402
 from imbalanced_regression.methods.uvote import UVOTE  # noqa: E402
 from imbalanced_regression.methods.vir import NIG  # noqa: E402
+from imbalanced_regression.tools.starting import processor  # noqa: E402
 
 FULL = {"batch": 256, "D": 2048, "tensors": 24, "repeats": 7, "seconds": 4}  # 24 million parameters: ResNet-50's
 QUICK = {"batch": 16, "D": 32, "tensors": 1, "repeats": 1, "seconds": 0}
@@ -238,16 +239,6 @@ def peak_memory(step: Callable, batch: Batch) -> float:
         events = [event for event in json.loads(trace.read_text())["traceEvents"] if event.get("name") == "[memory]"]
     sizes = [event["args"]["Bytes"] for event in sorted(events, key=lambda event: event["ts"])]
     return float(np.cumsum(sizes).max()) / 2**20
-
-
-def processor() -> str:
-    """The processor's name where Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from utils import bucket_weights, pixel_weights  # noqa: E402  # NYUD2-DIR's
 
 from imbalanced_regression import FDS, Bins, lds_weights  # noqa: E402
 from imbalanced_regression.methods import bin_statistics  # noqa: E402
+from imbalanced_regression.tools.starting import processor  # noqa: E402
 
 FULL = {"ages": 191_509, "batch": 256, "samples": 50_000, "D": 2048, "maps": 32, "repeats": 5, "seconds": 5, "processes": 6}
 QUICK = {"ages": 2_000, "batch": 64, "samples": 1_000, "D": 64, "maps": 1, "repeats": 2, "seconds": 0, "processes": 1}
@@ -315,16 +316,6 @@ def faster(claim: str, loops: float, fast: float, wanted: int | None) -> tuple:
 def independent(claim: str, at_many: float, at_few: float) -> tuple:
     ratio = at_many / at_few
     return claim, f"{at_many:.5f}", f"{at_few:.5f}", f"{ratio:.2f}", "<= 1.5", ratio <= 1.5
-
-
-def processor() -> str:
-    """The processor's name where Linux tells it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

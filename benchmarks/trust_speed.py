@@ -24,10 +24,11 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-from loader_speed import epochs, processor  # noqa: E402  # found through the path set above
+from loader_speed import epochs  # noqa: E402  # found through the path set above
 
 from imbalanced_regression import FDS, Bins, lds_weights, shot_metrics  # noqa: E402
 from imbalanced_regression.cli import ArgumentParser, guard  # noqa: E402
+from imbalanced_regression.tools.starting import processor  # noqa: E402
 
 LINEAR = 11.0  # times the time for ten times the size, at most
 STREAMING, SECOND_PASS = 1.05, 1.6  # times a vanilla epoch, at most: a second pass is a forward of the three of a step

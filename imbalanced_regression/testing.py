@@ -19,12 +19,12 @@ from torch import Tensor, nn
 from .bins import Bins
 from .choices import Labels
 from .methods.losses import weighted_mse_loss
-from .training.engine import train_step
 from .training.model import Regressor, ScaledLinear
 from .training.objective import Moment, Objective
 from .training.plan import Plan
 from .training.runtime import Runtime
 from .training.session import Training, prepare
+from .training.step import train_step
 
 KINDS = ("vector", "tokens", "night", "dense", "table")
 SLOTS = ("loss", "terms", "head", "reweight", "pretrain", "ascent")

@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from torchvision import tv_tensors
 from utils import BINS, pixel_weights
 
+from imbalanced_regression.cache import packed
 from imbalanced_regression.files import read_rows
 from imbalanced_regression.images import BadImage, as_shown
 from imbalanced_regression.training.loaders import EpochDraws, Splits
@@ -142,6 +143,62 @@ def read_depth(path: str, where: str, kind: str) -> Tensor:
     return torch.from_numpy(values if kind == "8-bit" else values.astype(np.int32))[None]
 
 
+def read_pair(pairs: Pairs, index: int, kind: str) -> tuple[tv_tensors.Image, tv_tensors.Mask]:
+    """A pair as its files hold it. Raises BadImage as `read_image` and `read_depth` do, and where the sizes differ."""
+    where = pairs.where[index]
+    image = read_image(pairs.images[index], where)
+    depth = read_depth(pairs.depths[index], where, kind)
+    if image.shape[-2:] != depth.shape[-2:]:
+        sizes = " and ".join(f"{x.shape[-1]}x{x.shape[-2]}" for x in (image, depth))
+        raise BadImage(f"{where}: {pairs.images[index]} and its depth file differ in size: {sizes}")
+    return tv_tensors.Image(image), tv_tensors.Mask(depth)
+
+
+class ResizedPairs:
+    """The 8-bit pairs of a csv after the first of their transforms, in one file: 4 bytes a pixel, made on first use.
+
+    Args:
+        pairs: the rows.
+        height, width: of the images that a data set makes of them, in pixels.
+        folder: where the file lies.
+        workers: threads that make it.
+
+    Raises BadImage (a ValueError) naming file and row: see `read_pair`; pairs of several shapes.
+    """
+
+    def __init__(self, pairs: Pairs, height: int, width: int, folder: str, workers: int = 4):
+        scale = eval_transform(height, width).transforms[0]
+        shape = (4, *scale(*read_pair(pairs, 0, "8-bit"))[0].shape[-2:])
+
+        def prepare(index: int) -> np.ndarray:
+            pair = torch.cat([part.as_subclass(Tensor) for part in scale(*read_pair(pairs, index, "8-bit"))]).numpy()
+            if pair.shape != shape:
+                raise BadImage(
+                    f"--cache: {pairs.where[index]}: {pairs.images[index]} is {pair.shape[-1]}x{pair.shape[-2]} when resized, "
+                    f"the first is {shape[-1]}x{shape[-2]}; one file holds images of one shape, so go without"
+                )
+            return pair
+
+        both = list(zip(pairs.images, pairs.depths))
+        files = (path for pair in both for path in pair)
+        self.path = packed(len(pairs), prepare, files, folder, f"depth_{scale.shorter}", shape, version=1, workers=workers)
+        self._places = {pair: place for place, pair in enumerate(both)}
+        self._values: np.ndarray | None = None
+
+    def get(self, pairs: Pairs, index: int) -> tuple[tv_tensors.Image, tv_tensors.Mask] | None:
+        """A row's pair, resized; None for one that is not of the csv."""
+        place = self._places.get((pairs.images[index], pairs.depths[index]))
+        if place is None:
+            return None
+        if self._values is None:  # opened in each worker; mode "c" because torch wants writable memory
+            self._values = np.load(self.path, mmap_mode="c")
+        pair = torch.from_numpy(self._values[place])
+        return tv_tensors.Image(pair[:3]), tv_tensors.Mask(pair[3:])
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_values": None}  # a pickled memmap would carry all its pixels
+
+
 class DepthDataset(EpochDraws, Dataset):
     """Item -> (image (3, height, width) float32, depth in metres and weights, (1, h, w) float32 each).
 
@@ -152,6 +209,7 @@ class DepthDataset(EpochDraws, Dataset):
         table: (100,) weights of the depth bins. None: a pixel with depth counts 1, one without 0.
         mask: (N, height, width) 0/1, the pixels that count, instead.
         half: depth at the model's output size, as training and FDS need it; else at the image's, as measuring does.
+        kept: where resized pairs are kept; what it has is not read from the files again.
         augment: random scale, flip, rotation and colours, a pure function of (seed, epoch, index): four processes see
             what one sees. Call `set_epoch` before each pass. Index i + N is another view of item i.
 
@@ -162,6 +220,7 @@ class DepthDataset(EpochDraws, Dataset):
     def __init__(
         self, pairs: Pairs, height: int, width: int, kind: str = "8-bit", *, table: np.ndarray | None = None,
         mask: np.ndarray | None = None, half: bool = False, augment: bool = False, seed: int = 0,
+        kept: ResizedPairs | None = None,
     ):
         super().__init__(seed)
         self.pairs, self.kind, self.half, self.augment = pairs, kind, half, augment
@@ -170,19 +229,15 @@ class DepthDataset(EpochDraws, Dataset):
         self.transform = train_transform(height, width) if augment else self.geometry
         self.table = None if table is None else torch.from_numpy(table)
         self.mask = mask
+        self.kept = kept
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
         draws, index = self.draws(index), index % len(self)
-        where = self.pairs.where[index]
-        image = read_image(self.pairs.images[index], where)
-        depth = read_depth(self.pairs.depths[index], where, self.kind)
-        if image.shape[-2:] != depth.shape[-2:]:
-            sizes = " and ".join(f"{x.shape[-1]}x{x.shape[-2]}" for x in (image, depth))
-            raise BadImage(f"{where}: {self.pairs.images[index]} and its depth file differ in size: {sizes}")
-        pair = tv_tensors.Image(image), tv_tensors.Mask(depth)
+        pair = self.kept.get(self.pairs, index) if self.kept else None
+        pair = pair or read_pair(self.pairs, index, self.kind)
         if self.augment:
             with torch.random.fork_rng(devices=[]):  # no one else's draws change
                 torch.default_generator.manual_seed(derive_seed(*draws))
@@ -255,7 +310,8 @@ def check_test(dataset: DepthDataset, bins) -> None:
 
 
 def make_splits(
-    data_dir: str, size: tuple[int, int], table: np.ndarray, *, seed: int, subset: bool, val_share: float | None
+    data_dir: str, size: tuple[int, int], table: np.ndarray, *, seed: int, subset: bool, val_share: float | None,
+    cache: str | None = None, workers: int = 4,
 ) -> Splits:
     """The training set without the held-out scenes, these to choose the checkpoint on, the test set, and FDS's subset.
 
@@ -264,10 +320,13 @@ def make_splits(
         table: (100,) weights of the depth bins.
         subset: whether FDS takes its statistics from a pass over its published subset.
         val_share: share of the training scenes held out; None chooses on the test set, as published.
+        cache: a folder that keeps the training pairs resized, or None; the test set is small and of another kind.
+        workers: threads that resize them.
     """
     train, test = read_pairs(data_dir, TRAIN), read_pairs(data_dir, TEST)
     measured = DepthDataset(test, *size, "16-bit", mask=read_mask(data_dir, len(test), *size))
     check_test(measured, BINS)
+    kept = None if cache is None else ResizedPairs(train, *size, cache, max(workers, 1))
     passed = read_pairs(data_dir, SUBSET) if subset else None
     if val_share is None:
         logger.warning("--select_on test: the checkpoint is chosen on the test set, as published; its numbers are optimistic")
@@ -275,7 +334,7 @@ def make_splits(
     else:
         out = held_out(train, val_share, seed)
         logger.info("%d of %d training images are held out, of whole scenes, to choose the checkpoint", out.sum(), len(out))
-        val = DepthDataset(train.only(out.nonzero()[0]), *size)
+        val = DepthDataset(train.only(out.nonzero()[0]), *size, kept=kept)
         held = set(val.pairs.images)
         train = train.only((~out).nonzero()[0])
         if passed is not None:
@@ -283,6 +342,6 @@ def make_splits(
             if not len(passed):
                 raise ValueError(f"--val_share: all rows of {SUBSET} are of held-out scenes; make another, or --select_on test")
     return Splits(
-        train=DepthDataset(train, *size, table=table, half=True, augment=True, seed=seed), val=val, test=measured,
-        stats=None if passed is None else DepthDataset(passed, *size, half=True),
+        train=DepthDataset(train, *size, table=table, half=True, augment=True, seed=seed, kept=kept), val=val, test=measured,
+        stats=None if passed is None else DepthDataset(passed, *size, half=True, kept=kept),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from imbalanced_regression.methods import losses
-from imbalanced_regression.methods.losses import weighted_l1_loss, weighted_mse_loss
+from imbalanced_regression.methods.losses import weighted_l1_loss, weighted_mse_loss  # noqa: F401  # published names
 
 FOCAL_BETA, HUBER_BETA = 1.0, 0.5  # no published values: errors are about a metre, so the focal factor bends there
 
@@ -27,9 +27,5 @@ def weighted_huber_loss(inputs, targets, weights=None, beta=HUBER_BETA) -> Tenso
 
 # (predictions, depths, weights), (B, 1, H, W) each, -> scalar
 LOSSES = {
-    "mse": weighted_mse_loss,
-    "l1": weighted_l1_loss,
-    "focal_l1": weighted_focal_l1_loss,
-    "focal_mse": weighted_focal_mse_loss,
-    "huber": weighted_huber_loss,
+    **losses.LOSSES, "focal_l1": weighted_focal_l1_loss, "focal_mse": weighted_focal_mse_loss, "huber": weighted_huber_loss,
 }

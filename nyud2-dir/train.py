@@ -37,6 +37,7 @@ def parse_args():
     group.add_argument("--weight_decay", type=float, default=1e-4, help="of adam")
     group.add_argument("--height", type=int, default=228, help="of the cropped images, in pixels")
     group.add_argument("--width", type=int, default=304, help="of the cropped images, in pixels")
+    group.add_argument("--cache", metavar="DIR", help="keep the resized pairs there in one file, for faster epochs")
     group.add_argument("--select_on", choices=("val", "test"), default="val",
                        help="choose the checkpoint on held-out training scenes, or as published on the test set")
     group.add_argument("--val_share", type=float, default=0.05, help="share of the training scenes held out")
@@ -69,6 +70,7 @@ def main() -> None:
         splits = make_splits(
             args.data_dir, (args.height, args.width), table, seed=args.seed,
             subset=args.fds and args.fds_stats == "second_pass", val_share=None if args.select_on == "test" else args.val_share,
+            cache=args.cache, workers=args.workers,
         )
         pixels = len(splits.train) * args.height * args.width
         if args.reweight != "none" and not 0.5 < pixels / counts.sum() < 2:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from imbalanced_regression.methods import losses
-from imbalanced_regression.methods.losses import weighted_l1_loss, weighted_mse_loss
+from imbalanced_regression.methods.losses import weighted_l1_loss, weighted_mse_loss  # noqa: F401  # published names
 
 PUBLISHED_UNIT = 5.0  # the published losses are of score / 5, so errors lie within 0..1; the model predicts the score
 
@@ -26,9 +26,5 @@ def weighted_huber_loss(inputs, targets, weights=None, beta=0.5) -> Tensor:
 
 
 LOSSES = {
-    "mse": weighted_mse_loss,
-    "l1": weighted_l1_loss,
-    "focal_l1": weighted_focal_l1_loss,
-    "focal_mse": weighted_focal_mse_loss,
-    "huber": weighted_huber_loss,
+    **losses.LOSSES, "focal_l1": weighted_focal_l1_loss, "focal_mse": weighted_focal_mse_loss, "huber": weighted_huber_loss,
 }

@@ -19,8 +19,8 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from imbalanced_regression import FDS, Regressor, shot_metrics, weighted_mse_loss
-from imbalanced_regression.training import Objective, engine, precision, randomness, runtime
+from imbalanced_regression import FDS, Bins, Regressor, shot_metrics, weighted_mse_loss
+from imbalanced_regression.training import Objective, epochs, precision, randomness, runtime
 from imbalanced_regression.training.runtime import Runtime
 from imbalanced_regression.training.session import Training, _check_same_file, prepare
 
@@ -207,6 +207,34 @@ def test_ranks_that_would_go_on_from_different_checkpoints_are_told(tmp_path):
     _check_same_file(training)
 
 
+def test_bins_that_need_float64_are_named_where_there_is_none():
+    edges = 1e6 + np.arange(9) * 0.01  # float32 cannot tell them apart
+    model = Regressor(nn.Linear(4, 6), nn.Linear(6, 1), FDS(6, bins=Bins(edges), ks=3))
+    with pytest.raises(ValueError, match=r"--device mps: it has no float64, and fds\._edges needs it \(.*1e\+06.*\); use bins"):
+        Runtime(torch.device("mps")).place(model)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_fused_optimizer_goes_on_from_a_plain_ones_state_and_back(optimizer):
+    """Under fp16 on CUDA the step is fused, so that it need not ask the host whether a gradient has overflowed."""
+    plan, states = toy.make_plan(optimizer=optimizer, momentum=0.9), []
+    for kinds in ((False, False), (True, False), (False, True)):
+        torch.manual_seed(0)
+        layer, inputs = nn.Linear(4, 1), torch.randn(2, 8, 4)
+        state = None
+        for fused, x in zip(kinds, inputs):
+            one = plan.make_optimizer([{"params": list(layer.parameters())}], fused)
+            if state:
+                one.load_state_dict(state)
+            one.zero_grad()
+            layer(x).square().mean().backward()
+            one.step()
+            state = one.state_dict()
+        states.append(torch.cat([p.detach().flatten() for p in layer.parameters()]))
+    for other in states[1:]:
+        torch.testing.assert_close(other, states[0], rtol=1e-5, atol=1e-7)
+
+
 def test_compiling_with_synchronised_batchnorm_on_gpus_is_refused():
     ranks = Runtime(torch.device("cuda", 0), 0, 2, compile=True)
     with pytest.raises(ValueError, match="--compile: .*add --local_bn"):
@@ -317,11 +345,11 @@ def test_dense_maps_are_observed_without_waiting_and_unknown_pixels_left_out(mon
 
 def test_the_loss_is_looked_at_every_print_freq_steps_only(monkeypatch):
     looked = []
-    check = engine._check
-    monkeypatch.setattr(engine, "_check", lambda pending, *rest: (looked.append(len(pending)), check(pending, *rest)))
+    check = epochs._check
+    monkeypatch.setattr(epochs, "_check", lambda pending, *rest: (looked.append(len(pending)), check(pending, *rest)))
     toy.one_epoch(toy.make_model(), criterion=weighted_mse_loss, print_freq=3)
     assert looked == [1, 1, 1, 1]  # on the CPU looking costs nothing
     looked.clear()
-    monkeypatch.setattr(engine, "LOOKS_AT_ONCE", ())
+    monkeypatch.setattr(epochs, "LOOKS_AT_ONCE", ())
     toy.one_epoch(toy.make_model(), criterion=weighted_mse_loss, print_freq=3)
     assert looked == [3, 1]

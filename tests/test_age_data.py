@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader
 from torchvision import models
 from torchvision.transforms import functional as plain
 
+from imbalanced_regression import cache as cache_file
 from imbalanced_regression.faces import dataset as age
 from imbalanced_regression.faces import drawn as faces
 from imbalanced_regression.faces.ages import AGE_BINS
@@ -331,7 +332,7 @@ def test_the_cache_is_made_once_and_anew_when_an_image_changes(folder, monkeypat
 def test_a_bad_image_or_a_full_disk_leaves_no_cache(folder, monkeypatch):
     cache = folder / "cache"
     with monkeypatch.context() as patch:
-        patch.setattr(age.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        patch.setattr(cache_file.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
         with pytest.raises(OSError, match=r"take .* GB and .*cache has 0\.00 GB free: name another folder for --cache"):
             dataset(folder, cache=cache)
     (folder / "a/8.jpg").write_bytes(b"no image")
@@ -346,7 +347,7 @@ def test_a_bad_image_or_a_full_disk_leaves_no_cache(folder, monkeypatch):
 
 def test_several_at_once_write_one_cache(folder, monkeypatch):
     asked, writes, all_asked = [], [], threading.Event()
-    write, lock = age._write_cache, age._locked
+    write, lock = cache_file._write, cache_file._locked
 
     def locked(path):
         asked.append(1)
@@ -359,12 +360,13 @@ def test_several_at_once_write_one_cache(folder, monkeypatch):
         all_asked.wait()
         write(*args)
 
-    monkeypatch.setattr(age, "_locked", locked)
-    monkeypatch.setattr(age, "_write_cache", held)
+    monkeypatch.setattr(cache_file, "_locked", locked)
+    monkeypatch.setattr(cache_file, "_write", held)
     with ThreadPoolExecutor(4) as pool:
-        found = set(pool.map(lambda _: age.resized_cache([str(folder / "a/0.jpg")], 32, folder / "cache"), range(4)))
+        made = pool.map(lambda _: dataset(folder, cache=folder / "cache"), range(4))
+        found = {data._cache for data in made}
     assert len(found) == len(writes) == 1
-    assert np.load(found.pop()).shape == (1, 3, 32, 32)
+    assert np.load(found.pop()).shape == (9, 3, 32, 32)
 
 
 def test_a_pickled_data_set_does_not_carry_the_cached_pixels(folder):

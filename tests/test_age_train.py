@@ -17,8 +17,8 @@ SMALL = ["--model", "resnet18", "--img_size", "32", "--batch_size", "32", "--epo
          "--device", "cpu"]
 
 
-def python(folder: str, *words, code: int = 0, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
-    return completed(words, ROOT / folder, code, launcher)
+def python(folder: str, *words, code: int = 0, ranks: int = 1) -> subprocess.CompletedProcess:
+    return completed(words, ROOT / folder, code, ranks)
 
 
 @pytest.fixture(scope="module", params=FOLDERS)
@@ -39,9 +39,9 @@ def sample(folder, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def train(folder, sample):
-    def run(store, *words, code=0, data=sample, launcher=()):
+    def run(store, *words, code=0, data=sample, ranks=1):
         words = ("train.py", "--data_dir", data, "--store_root", store, *SMALL, *words)
-        done = python(folder, *words, code=code, launcher=launcher)
+        done = python(folder, *words, code=code, ranks=ranks)
         return done, next(iter(Path(store).iterdir()), None) if Path(store).is_dir() else None
 
     return run
@@ -113,8 +113,7 @@ def test_two_processes_equal_one(train, tmp_path):
     """Batches of 32 of 96 faces, BatchNorm over both processes; rounding grows in a fresh network, so to a year."""
     method = ["--reweight", "sqrt_inv", "--lds", "--fds", "--lr", "1e-4"]
     _, one = train(tmp_path / "one", *method)
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    _, two = train(tmp_path / "two", *method, launcher=launcher)
+    _, two = train(tmp_path / "two", *method, ranks=2)
     a, b = (
         [float(line.split(",")[1]) for line in (run / "predictions.csv").read_text().splitlines()[1:]] for run in (one, two)
     )

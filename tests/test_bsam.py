@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import slow.bsam as loops
 import torch
+import toy
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from imbalanced_regression.methods.bsam import climbed
+from imbalanced_regression.training import Runtime
 
 
 def example(seed=0):
@@ -159,3 +161,79 @@ def test_a_sparse_gradient_climbs_as_a_dense_one():
 def test_bad_rho_is_named(rho):
     with pytest.raises(ValueError, match="rho"), climbed([], rho):
         pass
+
+
+# -- in the loop, under a loss scaler ----------------------------------------------------------------------------------
+
+RHO = 0.3
+
+
+def flat(parameters) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in parameters])
+
+
+def scaled_steps(scale, *, amp=None, batch_size=16, rho=RHO, **changes):
+    """An epoch of the loop's steps with ascent: (parameters before and after, its scaler, the passes).
+
+    A pass is (the parameters in its forward pass, the gradients that the pass before left).
+    """
+    model = toy.make_model(fds=False)
+    before, passes = flat(model.parameters()), []
+
+    def forward(*_) -> None:
+        left = [parameter.grad for parameter in model.parameters()]
+        passes.append((flat(model.parameters()), None if None in left else flat(left)))
+
+    model.register_forward_pre_hook(forward)
+    scaler = None if scale is None else torch.amp.GradScaler("cpu", init_scale=scale)
+    toy.one_epoch(model, ranks=Runtime(amp=amp), scaler=scaler, ascent=rho, batch_size=batch_size, **changes)
+    forward()
+    return before, flat(model.parameters()), scaler, passes
+
+
+@pytest.mark.parametrize("max_grad_norm", [None, 0.1])
+def test_a_scaled_loss_trains_as_a_plain_one_to_the_last_bit(max_grad_norm):
+    """A scale that is a power of two costs no digit, wherever it is taken out; clipping sees gradients without it."""
+    before, plain, _, _ = scaled_steps(None, max_grad_norm=max_grad_norm)
+    _, scaled, scaler, _ = scaled_steps(2.0**16, max_grad_norm=max_grad_norm)
+    assert torch.equal(scaled, plain)
+    assert not torch.equal(plain, before)
+    assert scaler.get_scale() == 2.0**16
+    _, odd, _, _ = scaled_steps(1000.0, max_grad_norm=max_grad_norm)
+    torch.testing.assert_close(odd, plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [2.0**6, 1000.0])
+def test_in_fp16_the_climb_is_rho_long_whatever_the_scale(scale):
+    """The second pass stands rho away, along the gradient of the first; the steps are those of float32 to rounding."""
+    before, plain, _, there = scaled_steps(None)
+    _, after, scaler, passes = scaled_steps(scale, amp=torch.float16)
+    assert scaler.get_scale() == scale
+    assert len(passes) == 2 * 4 + 1
+    for (start, _), (uphill, gradient) in zip(passes[0:8:2], passes[1:8:2]):
+        assert (uphill - start).norm().item() == pytest.approx(RHO, rel=1e-4)
+        assert gradient.norm() > 10  # it is scaled still: rho times it would be far away
+        torch.testing.assert_close(uphill - start, RHO * gradient / gradient.norm(), rtol=1e-3, atol=1e-5)
+    assert (after - plain).norm() < 0.02 * (plain - before).norm()
+    torch.testing.assert_close(passes[1][0], there[1][0], rtol=0, atol=0.02 * RHO)
+
+
+def test_a_first_pass_that_overflows_skips_the_step():
+    """Without a direction the second pass overflows where the first did, so the scaler skips the step and halves its scale."""
+    before, after, scaler, passes = scaled_steps(2.0**40, amp=torch.float16)
+    assert not any(gradient.isfinite().all() for _, gradient in passes[1::2])
+    assert all(torch.equal(place, before) for place, _ in passes)
+    assert torch.equal(after, before)
+    assert scaler.get_scale() == 2.0**36
+
+
+def test_a_second_pass_that_overflows_skips_the_step_too():
+    """The gradient uphill is the larger one here: at some scale it overflows, and the first pass's does not."""
+    found = set()
+    for power in range(2, 24):
+        before, after, scaler, passes = scaled_steps(2.0**power, amp=torch.float16, batch_size=64, rho=3.0)
+        first, second = (bool(gradient.isfinite().all()) for _, gradient in passes[1:])
+        found.add((first, second))
+        assert torch.equal(after, before) is not (first and second)
+        assert scaler.get_scale() == 2.0 ** (power if first and second else power - 1)
+    assert found == {(True, True), (True, False), (False, False)}

@@ -52,6 +52,19 @@ def test_loss_and_gradient_equal_the_twin(seed, weighted, how):
         assert features.grad[i, c].item() == pytest.approx((moved[0] - moved[1]) / (2 * step), rel=1e-5, abs=1e-8)
 
 
+@pytest.mark.parametrize("weighted", [True, False])
+def test_the_whole_gradient_is_the_numerical_one(weighted):
+    features, targets, preds, weights = example(12, 4)
+    term = ConR(2.0, 0.3, 0.1)
+    given = [targets, preds, weights if weighted else None]
+    assert torch.autograd.gradcheck(lambda there: term(there, *given), features.requires_grad_())
+
+
+def test_a_batch_large_enough_for_bands_equals_the_twin():
+    arguments = example(140, 3)
+    assert ConR()(*arguments).item() == pytest.approx(twin.loss(*lists(*arguments), 1.0, 0.2, 0.01), rel=1e-10)
+
+
 def test_anchors_without_a_positive_or_a_confused_negative_cost_nothing():
     features, targets, preds, _ = example()
     assert ConR()(features, targets, targets).item() == 0  # nobody is confused

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
+from commands import PROGRAMS, fresh
 from slow import dense_weight as twin
 
 from imbalanced_regression.bins import Bins
@@ -86,8 +84,8 @@ def test_billions_of_counts_do_not_show_the_bins_as_a_comb():
 
 
 def test_torch_is_not_needed():
-    program = "import sys, imbalanced_regression.methods.dense_weight; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+    words = [PROGRAMS / "imports_alone.py", "imbalanced_regression.methods.dense_weight", "torch"]
+    assert fresh(words) == ""
 
 
 @pytest.mark.parametrize(

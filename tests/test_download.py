@@ -10,8 +10,6 @@ import io
 import logging
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import threading
 import zipfile
@@ -19,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from commands import ROOT, execute
+from commands import PROGRAMS, ROOT, fresh
 
 from imbalanced_regression import download as module
 from imbalanced_regression.download import download, unpack, verify
@@ -316,10 +314,8 @@ def test_verify_names_the_file_and_both_hashes(tmp_path):
 
 
 def test_importing_the_module_imports_no_third_party():
-    loaded = "[m for m in ('pooch', 'requests', 'tqdm') if m in sys.modules]"
-    code = f"import imbalanced_regression.download, sys; print({loaded})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    words = [PROGRAMS / "imports_alone.py", "imbalanced_regression.download", "pooch", "requests", "tqdm"]
+    assert fresh(words) == ""
 
 
 # -- an archive --
@@ -504,10 +500,10 @@ def test_what_the_script_uses_of_gdown_is_there():
 def test_a_used_up_quota_of_google_drive_is_one_line_with_the_way_out(tmp_path):
     paths = os.pathsep.join([str(ROOT / "tests" / "fakes"), str(ROOT)])
     words = ["download_nyud2.py", "--data_dir", tmp_path / "data"]
-    said = execute(words, ROOT / "nyud2-dir", code=2, PYTHONPATH=paths, FAKE_DRIVE="quota")
+    said = fresh(words, ROOT / "nyud2-dir", code=2, PYTHONPATH=paths, FAKE_DRIVE="quota")
     assert said.count("\n") == 1
     assert "FileURLRetrievalError; Drive limits downloads per day and the link has moved before: try later, or a mirror" in said
     (tmp_path / "zip").write_bytes(b"no zip")
-    said = execute(words, ROOT / "nyud2-dir", code=2, PYTHONPATH=paths, FAKE_DRIVE=str(tmp_path / "zip"))
+    said = fresh(words, ROOT / "nyud2-dir", code=2, PYTHONPATH=paths, FAKE_DRIVE=str(tmp_path / "zip"))
     assert "nyu_data.zip" in said
     assert (tmp_path / "data" / "nyu_data.zip").read_bytes() == b"no zip"

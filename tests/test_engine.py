@@ -17,7 +17,7 @@ from imbalanced_regression import Regressor, choices, images, weighted_mse_loss
 from imbalanced_regression.methods import lds, losses, windows
 from imbalanced_regression.training import Splits, checkpoint, checks, runtime
 from imbalanced_regression.training.evaluation import predict
-from imbalanced_regression.training.loaders import Batches, Shard, make_loader
+from imbalanced_regression.training.loaders import Batches, EpochDraws, Feed, Shard, make_loader
 
 
 def same_state(a: dict, b: dict) -> bool:
@@ -58,6 +58,45 @@ def test_resume_equals_uninterrupted_with_drawing_workers(tmp_path):
     toy.run(tmp_path / "parts", splits=splits, workers=1, epochs=2)
     _, resumed = toy.run(tmp_path / "parts", splits=splits, workers=1, epochs=3, resume="", model=toy.make_model(seed=9))
     assert same_state(model.state_dict(), resumed.state_dict())
+
+
+class Told(toy.Toy):
+    """Its targets are the process that reads them."""
+
+    def __getitem__(self, i):
+        inputs, _, weights = super().__getitem__(i % len(self))
+        return inputs, np.float32([os.getpid()]), weights
+
+
+class ToldByEpoch(EpochDraws, Told):
+    """It draws by seed, epoch and index alone."""
+
+    def __init__(self, count: int):
+        Told.__init__(self, count, 0)
+        EpochDraws.__init__(self, 0)
+
+    def __getitem__(self, i):
+        inputs, process, weights = super().__getitem__(i)
+        return inputs + np.random.default_rng(self.draws(i)).normal(size=4).astype(np.float32), process, weights
+
+
+def two_epochs(data, workers: int) -> tuple[set[float], torch.Tensor]:
+    """The processes that have read the data in two epochs, and the second's inputs in their order."""
+    feed = Feed(Splits(data, toy.Toy(4, 1), toy.Toy(4, 2)), toy.make_plan(batch_size=4, workers=workers), runtime.Runtime())
+    readers = set()
+    for epoch in (0, 1):
+        feed.begin(epoch)
+        batches = list(feed.train)
+        readers |= set(torch.cat([process for _, process, _ in batches]).flatten().tolist())
+    return readers, torch.cat([inputs for inputs, _, _ in batches])
+
+
+def test_workers_live_on_where_all_draws_follow_from_seed_epoch_and_index():
+    """As the faces' and NYUD2's do: no epoch waits for new processes. Of others none would know where its draws began."""
+    readers, inputs = two_epochs(ToldByEpoch(8), workers=1)
+    assert len(readers) == 1
+    assert torch.equal(inputs, two_epochs(ToldByEpoch(8), workers=0)[1])
+    assert len(two_epochs(Told(8, 0), workers=1)[0]) == 2
 
 
 def test_a_file_that_is_no_training_is_named(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import toy
-from commands import ROOT, SUPPORT, Running, completed, running
+from commands import PROGRAMS, ROOT, SUPPORT, Running, completed, running
 
 from imbalanced_regression import FDS, interrupt, weighted_mse_loss
 from imbalanced_regression.training import Objective, checkpoint, runtime
@@ -78,11 +78,10 @@ def test_an_error_while_workers_wait_ends_them_too(tmp_path, error):
 
 
 def test_a_script_that_does_not_train_leaves_with_a_line():
-    code = "import signal\nfrom imbalanced_regression import cli\ncli.guard(lambda: (print('on', flush=True), signal.pause()))"
-    with running([sys.executable, "-c", code]) as program:
+    with running([sys.executable, PROGRAMS / "paused.py"], PYTHONPATH=str(ROOT)) as program:
         program.until(lambda: "on\n" in program.said())
         program.signal(signal.SIGTERM)
-        assert ended(program, 143) == "-c: interrupted by SIGTERM\n"
+        assert ended(program, 143) == "paused.py: interrupted by SIGTERM\n"
 
 
 @pytest.mark.parametrize("fds_stats", ["second_pass", "streaming"])

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import csv
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 import slow
 import torch
+from commands import PROGRAMS, fresh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import convolve1d
@@ -19,8 +16,6 @@ from scipy.ndimage import convolve1d
 from imbalanced_regression.bins import Bins
 from imbalanced_regression.methods.lds import _convolved, effective_density, label_density, lds_weights
 from imbalanced_regression.methods.windows import get_lds_kernel_window
-
-ROOT = Path(__file__).resolve().parents[1]
 
 windows = st.fixed_dictionaries(
     {
@@ -302,11 +297,7 @@ def test_weights_serve_scikit_learn_as_sample_weight():
 
 def test_weights_need_numpy_alone():
     """In a process where importing torch or scipy fails; and the package by itself does not even load numpy."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "tests" / "programs" / "weights_alone.py"], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert fresh([PROGRAMS / "weights_alone.py"]) == ""
 
 
 @settings(max_examples=50)

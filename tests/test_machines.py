@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from commands import SUPPORT, running
+from commands import PROGRAMS, ROOT, SUPPORT, running
 
 from imbalanced_regression import cli
 from imbalanced_regression.training import runtime
@@ -164,9 +164,7 @@ def free_port() -> int:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_waiting_for_other_processes_is_said_and_ends_with_a_signal(tmp_path, number):
     env = {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    program = "from imbalanced_regression import cli; from imbalanced_regression.training import runtime; "
-    program += "runtime._PATIENCE = 0.01; cli.guard(lambda: runtime.start('cpu'))"
-    with running([sys.executable, "-c", program], **env) as first:
+    with running([sys.executable, PROGRAMS / "waits_for_ranks.py"], PYTHONPATH=str(ROOT), **env) as first:
         line = f"rank 0 is waiting for 2 other processes at 127.0.0.1:{env['MASTER_PORT']}"
         first.until(lambda: line in first.error())
         first.signal(number)

@@ -54,6 +54,10 @@ def test_draws_follow_from_seed_epoch_and_index_and_disturb_no_one(sample):
     run_program("nyud2_draws", NYU, sample)
 
 
+def test_pairs_kept_resized_are_the_pairs(sample, tmp_path):
+    run_program("nyud2_cache", NYU, shutil.copytree(sample, tmp_path / "data"), tmp_path / "cache")
+
+
 def test_preprocessing_gives_itself_back_and_the_mask_is_balanced(sample, tmp_path):
     again = tmp_path / "again"
     shutil.copytree(sample, again)

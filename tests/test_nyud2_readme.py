@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ROOT, commands, execute, together
+from commands import ROOT, commands, execute, execute_ranks, together
 from PIL import Image
 
 NYU = ROOT / "nyud2-dir"
@@ -67,7 +67,7 @@ def test_every_command_of_the_nyud2_readme_runs(trained, tmp_path):
             counts = ["--bucket_counts", root / "data" / "train_bucket_num.txt"]
             line = [script, *flags, *counts, *SMALL, *here, "--store_root", own, "--epochs", "1"]
             if program == "torchrun":
-                execute(["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *line], NYU)
+                execute_ranks(line, NYU)
                 continue
         elif script == "test.py":
             line = [script, *flags, *here, "--workers", "0"]

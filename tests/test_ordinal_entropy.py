@@ -49,6 +49,12 @@ def test_parts_and_gradient_equal_the_twin(seed, looking, monkeypatch):
         assert features.grad[i, c].item() == pytest.approx((moved[0] - moved[1]) / (2 * step), rel=1e-5, abs=1e-8)
 
 
+@pytest.mark.parametrize("part", [0, 1])
+def test_the_whole_gradient_of_each_part_is_the_numerical_one(part):
+    features, targets = example(12, 4)
+    assert torch.autograd.gradcheck(lambda there: OrdinalEntropy().parts(there, targets)[part], features.requires_grad_())
+
+
 @pytest.mark.parametrize("count", [1, 6])
 def test_one_label_alone_costs_nothing(count):
     features, _ = example(count)

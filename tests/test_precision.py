@@ -89,10 +89,15 @@ def train_loss(folder, data, store, *flags) -> float:
 @pytest.mark.parametrize("folder", ["agedb-dir", "sts-b-dir"])
 def test_an_epochs_loss_is_within_the_stated_distance_of_float32(tmp_path, folder):
     data = small_runs.make_sample(folder, tmp_path / "data")
+    if folder == "agedb-dir":  # a CPU without half precision takes ten times as long for an image
+        file = data / "agedb.csv"
+        header, *rows = file.read_text().splitlines()
+        kept = [[row for row in rows if row.endswith(part)][:count] for part, count in (("train", 32), ("val", 5), ("test", 5))]
+        file.write_text("\n".join([header, *sum(kept, []), ""]))
     plain = train_loss(folder, data, tmp_path / "plain")
     for name, distance in STATED.items():
-        if name == "channels_last" and folder == "sts-b-dir":
-            continue  # there are no images
+        if (name, folder) in (("channels_last", "sts-b-dir"), ("compile", "agedb-dir")):
+            continue  # there are no images; a compiler takes a minute for a ResNet, and has its say on the other folder
         flags = ["--amp", name] if name in ("bf16", "fp16") else [f"--{name}"]
         loss = train_loss(folder, data, tmp_path / name, *flags)
         print(f"{folder} {name}: {loss:.6g} beside {plain:.6g}, {abs(loss / plain - 1):.1e} apart")

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from slow.rank_n_contrast import rank_n_contrast as loops
 
+from imbalanced_regression.methods import rank_n_contrast as module
 from imbalanced_regression.methods.rank_n_contrast import RankNContrast, rank_n_contrast
 
 Z = torch.tensor([[1, 0], [0.8, 0.6], [0, 1], [-0.6, 0.8], [-1, 0.5]], dtype=torch.float64)
@@ -25,20 +26,42 @@ def test_five_rows_give_the_golden_value():
     assert RankNContrast.two_views
 
 
-@given(st.integers(2, 12), st.integers(1, 4), st.integers(0, 1000), st.sampled_from([0.1, 2.0, 30.0]))
+@given(st.integers(2, 12), st.integers(1, 4), st.integers(0, 1000), st.sampled_from([0.01, 0.1, 2.0, 30.0]))
 def test_loss_equals_the_loops(n, d, seed, temperature):
     features, targets = draw(n, d, seed)
     expected = loops(features.tolist(), targets[:, 0].tolist(), temperature)
-    assert rank_n_contrast(features, targets, temperature).item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
-    single = rank_n_contrast(features.float(), targets.float(), temperature)
-    assert single.dtype == torch.float32
-    assert single.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    for looking in (True, False):  # the latter as on an accelerator
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(module, "may_look", lambda _, looking=looking: looking)
+            assert rank_n_contrast(features, targets, temperature).item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+            single = rank_n_contrast(features.float(), targets.float(), temperature)
+        assert single.dtype == torch.float32
+        assert single.item() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.parametrize("looking", [True, False])
 @pytest.mark.parametrize("n", [2, 3, 8])
-def test_gradient_is_the_numerical_one(n):
+def test_gradient_is_the_numerical_one(n, looking, monkeypatch):
+    monkeypatch.setattr(module, "may_look", lambda _: looking)
     features, targets = draw(n, 3)
     assert torch.autograd.gradcheck(lambda z: rank_n_contrast(z, targets), features.requires_grad_())
+
+
+@pytest.mark.parametrize("continuous", [False, True])
+def test_groups_of_labels_and_sorted_rows_agree_up_to_the_widest_spread(continuous, monkeypatch):
+    features, targets = draw(140, 3)
+    targets = torch.rand(140, generator=torch.Generator().manual_seed(2)) if continuous else targets
+    for temperature in (2.0, 1.01 * torch.cdist(features, features).max().item() / module._SPREAD):
+        values, slopes = [], []
+        for looking in (True, False):
+            monkeypatch.setattr(module, "may_look", lambda _, looking=looking: looking)
+            there = features.clone().requires_grad_()
+            loss = rank_n_contrast(there, targets, temperature)
+            loss.backward()
+            values.append(loss.item())
+            slopes.append(there.grad)
+        assert values[0] == pytest.approx(values[1], rel=1e-10)
+        torch.testing.assert_close(*slopes)
 
 
 def test_equal_rows_have_a_finite_gradient_and_distance_zero():

@@ -6,7 +6,6 @@ import csv
 import os
 import re
 import signal
-import socket
 import sys
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import small_runs
 import torch
-from commands import PROGRAMS, ROOT, Running, children, running
+from commands import PROGRAMS, ROOT, Running, children, execute, execute_ranks, free_port, running
 
 FOLDER = "sts-b-dir"  # the quickest, for what does not depend on the data
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run"]
@@ -35,12 +34,6 @@ def launch(folder: str, launcher: list[str], words: list, held: tuple = ()) -> A
 def said(folder: str, launcher: list[str], words: list, code: int | None = 0) -> str:
     with launch(folder, launcher, words) as program:
         return program.end(code)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def measures(store: Path) -> dict[str, np.ndarray]:
@@ -71,8 +64,7 @@ def test_one_two_and_four_processes_agree(tmp_path, folder):
             folder, data, epochs, *method, *small_runs.BENCHMARKS[folder].exact, "--store_root",
             str(tmp_path / str(world)),
         )
-        launcher = [*TORCHRUN, "--standalone", "--nproc_per_node", str(world)] if world > 1 else [sys.executable]
-        said(folder, launcher, words)
+        execute_ranks(["train.py", *words], ROOT / folder, world)
         found[world] = measures(tmp_path / str(world))
     for world in (2, 4):
         for name, one in found[1].items():
@@ -112,7 +104,7 @@ def test_a_rank_that_dies_brings_the_others_down_and_max_restarts_goes_on(sample
 def test_an_error_of_one_rank_ends_the_run_and_is_shown(sample, tmp_path):
     """Only the main process sees that the folder exists."""
     words = small_runs.words(FOLDER, sample, 1, "--store_root", str(tmp_path))
-    said(FOLDER, [sys.executable], words)
+    execute(["train.py", *words], ROOT / FOLDER)
     out = said(FOLDER, [*TORCHRUN, "--standalone", "--nproc_per_node", "2"], words, None)
     assert "exists; --resume goes on with it, --overwrite replaces it" in out
 
@@ -122,7 +114,7 @@ def test_two_nodes_and_a_signal_to_one_of_them(sample, tmp_path):
     method = ["--fds", "--fds_kind", "own", "--fds_stats", "streaming"]
     exact = ["--dropout", "0", "--dropout_embs", "0", *method, "--patience", "99"]
     words = small_runs.words(FOLDER, sample, 4, *exact)
-    said(FOLDER, [sys.executable], [*words, "--store_root", tmp_path / "one"])
+    execute(["train.py", *words, "--store_root", tmp_path / "one"], ROOT / FOLDER)
     words += ["--store_root", str(tmp_path / "two"), "--resume"]
     go = tmp_path / "go"
     for interrupted in (True, False):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_runs
 import torch
-from commands import ROOT, blocks, commands, execute, together
+from commands import ROOT, blocks, commands, execute, execute_ranks, together
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
@@ -37,19 +38,17 @@ def sts_b(command: str, trained, tmp_path) -> list | None:
     network, which is shut."""
     root, checkpoint = trained
     program, *words = shlex.split(command.replace("<ckpt>", str(checkpoint)))
-    launcher = []
     if program == "torchrun":
-        at = words.index("train.py")
-        launcher, words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"], words[at:]
+        words = words[words.index("train.py"):]
     else:
         assert program == "python", command
     script, *flags = words
     if script == "train.py":
         # the sample in place of the data, and a run folder of the test's own; the last value of a flag counts
         words = [script, *flags, *SMALL, "--data_dir", root, "--store_root", tmp_path]
-        if not launcher:
+        if program == "python":
             return words
-        execute([*launcher, *words], STS)
+        execute_ranks(words, STS)
     elif script == "make_sample.py":
         return [script, *flags, "--train", "200", "--test", "60", "--out", tmp_path / "sample"]
     elif script in ("glue_data/create_sts.py", "glove/download_glove.py"):
@@ -75,8 +74,6 @@ def test_every_command_of_the_sts_b_readme_runs(trained, tmp_path):
 
 def test_every_command_of_the_readme_runs(trained, tmp_path):
     """Commands `(cd FOLDER && ...)` on a sample of the folder, tools on the runs that these leave."""
-    import small_runs
-
     folders = {}
     runs = [trained[1].parent]
     for number, command in enumerate(commands(ROOT / "README.md")):
@@ -93,8 +90,7 @@ def test_every_command_of_the_readme_runs(trained, tmp_path):
             small = small_runs.words(folder, data, 1, "--store_root", str(own), "--val_interval", "40")
             assert program == "torchrun"
             assert folder == "sts-b-dir"
-            launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-            execute([*launcher, *words[words.index("train.py"):], *small], ROOT / folder)
+            execute_ranks([*words[words.index("train.py"):], *small], ROOT / folder)
             runs.append(next(own.iterdir()))
     csv = tmp_path / "labels.csv"
     csv.write_text("age,price\n" + "".join(f"{i % 40},{1.1 ** (i % 50):.3f}\n" for i in range(400)))
@@ -116,11 +112,9 @@ def test_every_command_of_the_readme_runs(trained, tmp_path):
 def faces(request, tmp_path_factory) -> tuple[Path, Path, Path]:
     """A face folder, a small sample for it, and the checkpoint of a run on that."""
     folder, root = ROOT / request.param, tmp_path_factory.mktemp(request.param)
-    together([
-        ["make_sample.py", "--train", "64", "--per_age", "1", "--size", "32", "--workers", "1", "--out", root / "data"],
-        ["train.py", "--data_dir", root / "data", "--store_root", root / "first", *SMALL_FACES],
-    ], folder)
-    return folder, root / "data", next((root / "first").iterdir()) / "ckpt.best.pth.tar"
+    data = small_runs.make_sample(folder.name, root / "data")
+    execute(["train.py", "--data_dir", data, "--store_root", root / "first", *SMALL_FACES], folder)
+    return folder, data, next((root / "first").iterdir()) / "ckpt.best.pth.tar"
 
 
 def test_every_command_of_the_face_readmes_runs(faces, tmp_path):
@@ -136,15 +130,13 @@ def test_every_command_of_the_face_readmes_runs(faces, tmp_path):
         own = tmp_path / str(number)
         command = command.replace("CUDA_VISIBLE_DEVICES=0,1,2,3 ", "").replace("<ckpt>", str(checkpoint))
         program, *words = shlex.split(command)
-        launcher = []
         if program == "torchrun":
-            at = words.index("train.py")
-            launcher, words = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"], words[at:]
+            words = words[words.index("train.py"):]
         script, *flags = words
         if script == "train.py":
             words = [script, *flags, *SMALL_FACES, "--data_dir", data, "--store_root", own]
-            if launcher:
-                execute([*launcher, *words], folder)
+            if program == "torchrun":
+                execute_ranks(words, folder)
             else:
                 lines.append([*words, "--workers", "0"])
         elif script == "make_sample.py" and "--sheet" in flags:

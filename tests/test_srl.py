@@ -93,6 +93,18 @@ def test_the_gradient_is_that_of_finite_differences():
         assert features.grad[i, c].item() == pytest.approx((moved[0] - moved[1]) / (2 * step), rel=1e-4, abs=1e-7)
 
 
+@pytest.mark.parametrize("looking", [True, False])
+def test_the_whole_gradient_is_the_numerical_one(looking, monkeypatch):
+    monkeypatch.setattr(srl, "may_look", lambda _: looking)  # without it, as on an accelerator
+    term = make(contrast=0.5).eval()
+    term.surrogates.copy_(torch.nn.functional.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(3))))
+    term.known.copy_(torch.tensor([True, True, False, True, True, True]))
+    term._begun = True
+    term.double()  # in float32 the differences would drown
+    features, targets = batch(1, high=6.0)
+    assert torch.autograd.gradcheck(lambda there: term(there, targets), features.requires_grad_())
+
+
 def test_the_first_epoch_costs_nothing_and_gathers():
     term = make()
     features, targets = batch()
@@ -121,6 +133,8 @@ def test_a_checkpoint_within_an_epoch_goes_on_as_if_uninterrupted():
         term(*batch(1))
     resumed = make()
     resumed(*batch(5))  # what it held before is replaced
+    resumed.finish_epoch(0)
+    resumed(*batch(6))
     resumed.load_state_dict(first.state_dict())
     for step in (2, 3):
         assert resumed(*batch(step)).item() == whole(*batch(step)).item()

@@ -19,7 +19,7 @@ from imbalanced_regression import Bins, choices, cli, flags, lds_weights, preset
 from imbalanced_regression.interrupt import Interrupted
 from imbalanced_regression.methods.targets import constant_baseline
 from imbalanced_regression.tools import compare
-from imbalanced_regression.training import Arrays, engine
+from imbalanced_regression.training import Arrays, epochs
 from imbalanced_regression.training.loaders import Batches, Feed, Splits
 from imbalanced_regression.training.runtime import Runtime
 
@@ -69,7 +69,7 @@ def same(one, other):
 @contextmanager
 def stopped_at_step(number):
     """The signal of a cluster that wants its machine back arrives in the training step of that number."""
-    steps, own = [], engine.train_step
+    steps, own = [], epochs.train_step
 
     def step(*args, **options):
         steps.append(1)
@@ -78,7 +78,7 @@ def stopped_at_step(number):
         return own(*args, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "train_step", step)
+        patch.setattr(epochs, "train_step", step)
         with pytest.raises(Interrupted, match="--resume goes on from there"):
             yield
 
@@ -257,7 +257,7 @@ def test_a_run_stopped_in_either_stage_goes_on_there(two_stages, tmp_path, step,
 def test_a_finished_run_of_two_stages_trains_no_further_and_is_evaluated(two_stages):
     folder, found = two_stages
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "train_step", None)
+        patch.setattr(epochs, "train_step", None)
         assert same(found, on_toys(folder, *THEN, "--resume"))
         assert same(found, on_toys(folder, *THEN, "--resume", "--evaluate"))
 

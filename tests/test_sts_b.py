@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,15 +18,8 @@ SMALL = ["--glove", "0", "--d_word", "12", "--d_hid", "6", "--val_interval", "5"
          "--batch_size", "32", "--device", "cpu"]
 
 
-def python(*words, code: int = 0, launcher: tuple[str, ...] = (), **env) -> subprocess.CompletedProcess:
-    if not env:
-        return completed(words, FOLDER, code, launcher)
-    done = subprocess.run(
-        [sys.executable, *launcher, *map(str, words)], cwd=FOLDER, capture_output=True, text=True, timeout=1800,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **env},
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
+def python(*words, code: int = 0, ranks: int = 1, **env: str) -> subprocess.CompletedProcess:
+    return completed(words, FOLDER, code, ranks, **env)
 
 
 @pytest.fixture(scope="module")
@@ -216,8 +207,7 @@ def test_resume_equals_uninterrupted(train, tmp_path, method):
 def test_two_processes_equal_one(train, tmp_path):
     method = ["--reweight", "inverse", "--lds", "--fds", "--dropout", "0", "--dropout_embs", "0"]
     _, one = train(*method, store=tmp_path / "one")
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
-    _, two = train(*method, store=tmp_path / "two", launcher=launcher)
+    _, two = train(*method, store=tmp_path / "two", ranks=2)
     a, b = (json.loads((folder / "metrics.json").read_text())["test"]["overall"] for folder in (one, two))
     for name in ("mse", "l1", "pearson"):
         assert a[name] == pytest.approx(b[name], rel=1e-3)
@@ -395,9 +385,6 @@ def test_lowercase_reads_the_same_words_in_lower_case(sample, train):
     raw, _ = train("--max_vals", "1", "--store_name", "as_written")
     low, _ = train("--max_vals", "1", "--store_name", "lower", "--lowercase", "1")
     assert raw.stdout.count("best checkpoint") == low.stdout.count("best checkpoint") == 1
-    program = (
-        "import sys, tasks; from pathlib import Path; path = Path(sys.argv[1]); "
-        "print(*(tasks.read_pairs(path, 40, lowercase=low).sentences[0] for low in (False, True)), sep='\\n')"
-    )
-    given, lower = python("-c", program, sample / "train_new.tsv").stdout.splitlines()
+    read_pairs = from_folder("sts-b-dir", "tasks").read_pairs
+    given, lower = (str(read_pairs(sample / "train_new.tsv", 40, lowercase=low).sentences[0]) for low in (False, True))
     assert given != lower == given.lower()

@@ -224,12 +224,51 @@ def test_published_numbers_may_be_of_one_data_set_and_must_be_numbers(folder):
     (["--row", "nothing"], "--row: expected \"name: --flags\""),
     (["--row", "a b: --x"], "a row's name has letters"),
     (["--jobs", "0"], "--jobs: expected at least 1, found 0"),
-    (["--launcher", "slurm"], "--launcher: "),
 ])
 def test_bad_input_is_one_line_and_exit_code_2(folder, given, said, call):
     done = call(folder, *given, code=2)
     assert len(done.stderr.strip().splitlines()) == 1
     assert re.search(said, done.stderr)
+
+
+def cluster(tmp_path, monkeypatch, sbatch: str) -> None:
+    """Put a stand-in for Slurm, whose `sbatch` is a line of shell, before all other programs."""
+    (tmp_path / "bin").mkdir()
+    for name, line in {"sbatch": sbatch, "srun": "true"}.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize("sbatch", [None, "echo 'sbatch: error: no such partition' >&2; echo 'sbatch: gave up' >&2; exit 1"])
+def test_slurm_that_is_missing_or_refuses_is_one_line(folder, tmp_path, monkeypatch, call, sbatch):
+    pytest.importorskip("submitit")
+    if sbatch:
+        cluster(tmp_path, monkeypatch, sbatch)
+    else:
+        monkeypatch.setenv("PATH", str(tmp_path))
+    said = call(folder, "--launcher", "slurm", code=2).stderr.strip()
+    assert len(said.splitlines()) == 1
+    assert "--launcher: " in said
+    if sbatch:
+        assert "slurm cannot be used here (sbatch: error: no such partition; sbatch: gave up); --launcher local" in said
+
+
+def test_an_array_of_runs_that_need_others_begins_after_theirs(folder, tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    from imbalanced_regression.tools import launchers
+
+    cluster(tmp_path, monkeypatch, f"cat $1 >> {tmp_path}/scripts; echo ENDED >> {tmp_path}/scripts; "
+                                   f"echo Submitted batch job 4$(grep -c ^ENDED {tmp_path}/scripts)")
+    (folder / "methods.toml").write_text('[vanilla]\nflags = ""\n[then]\nflags = "--resume {vanilla}"\n')
+    jobs = rows.make_jobs([rows.read_benchmark(folder)], ["vanilla", "then"], [], [0, 1], [], tmp_path / "sweep")
+    made = launchers.submit(jobs, tmp_path / "sweep", at_once=3, timeout_min=5, slurm_partition="big")
+    assert [job.job_id for job in made] == ["41_0", "41_1", "42_0", "42_1"]
+    first, second = (tmp_path / "scripts").read_text().split("ENDED\n")[:2]
+    assert "#SBATCH --array=0-1%2\n" in first  # two runs at most at a time: there are no more
+    assert "#SBATCH --partition=big" in first
+    assert "dependency" not in first
+    assert "#SBATCH --dependency=afterany:41" in second
 
 
 def test_what_is_no_benchmark_is_said(folder, tmp_path, call):

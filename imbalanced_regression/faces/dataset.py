@@ -6,15 +6,8 @@ cache -> cropped and flipped, uint8 out of the loader.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import hashlib
-import logging
-import os
-import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..images import BadImage
+from ..cache import packed
 from ..training.loaders import EpochDraws
 from .pixels import crop_and_flip, load_face
 
-logger = logging.getLogger(__name__)
+CACHE_VERSION = 2  # another number whenever the pixels that load_face makes change
 
 
 class AgeDataset(EpochDraws, Dataset):
@@ -66,7 +59,10 @@ class AgeDataset(EpochDraws, Dataset):
         super().__init__(seed)
         self.img_size, self.train = img_size, train
         self.padding = round(img_size / 14) if padding is None else padding
-        self._cache = None if cache is None else resized_cache(self.paths, img_size, cache, workers=cache_workers)
+        self._cache = None if cache is None else packed(
+            len(self.paths), lambda i: load_face(self.paths[i], img_size).numpy(), self.paths, cache, f"faces_{img_size}",
+            (3, img_size, img_size), version=CACHE_VERSION, workers=cache_workers,
+        )
         self._pixels: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -97,72 +93,3 @@ class AgeDataset(EpochDraws, Dataset):
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_pixels": None}  # a pickled memmap would carry all its pixels
-
-
-# -- the resized cache -------------------------------------------------------------------------------------------------
-
-
-def resized_cache(paths: Sequence[str], size: int, folder: str | Path, *, workers: int = 4) -> Path:
-    """The file under `folder` that holds all images resized, (N, 3, size, size) uint8 (.npy); written if not there yet.
-
-    Its name is made of the size and of every source's path, length and time of change, so changed images make a new
-    file. Several processes may ask at once: one writes, the others wait. A file appears whole or not at all.
-    Raises BadImage with the path of an image that cannot be read, OSError where the disk is full.
-    """
-    folder = Path(folder)
-    stamp = hashlib.sha256(b"2")  # bump the number when the pixels that load_face makes change
-    for path in paths:
-        try:
-            stat = os.stat(path)
-        except OSError as error:
-            raise BadImage(f"{path}: {error.strerror or error}") from error
-        stamp.update(f"{path}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode(errors="surrogateescape"))
-    target = folder / f"faces_{size}_{stamp.hexdigest()[:24]}.npy"
-    folder.mkdir(parents=True, exist_ok=True)
-    with _locked(target.with_suffix(".lock")) as alone:
-        if not target.exists():
-            part = target.with_suffix(".part" if alone else f".{os.getpid()}.part")
-            part.unlink(missing_ok=True)  # left by a killed process
-            try:
-                _write_cache(part, paths, size, workers)
-                os.replace(part, target)
-            finally:
-                part.unlink(missing_ok=True)
-    return target
-
-
-def _write_cache(target: Path, paths: Sequence[str], size: int, workers: int) -> None:
-    needed, free = len(paths) * 3 * size * size, shutil.disk_usage(target.parent).free
-    if needed + 2**20 > free:
-        raise OSError(
-            f"the resized images take {needed / 1e9:.2f} GB and {target.parent} has {free / 1e9:.2f} GB free: "
-            "name another folder for --cache, or go without"
-        )
-    logger.info("resizing %d images once into %s (%.2f GB)", len(paths), target.parent, needed / 1e9)
-    # written, not mapped: a full disk is then an OSError instead of a bus error
-    with open(target, "wb") as file, ThreadPoolExecutor(max(workers, 1)) as pool:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(paths), 3, size, size)}
-        np.lib.format.write_array_header_1_0(file, header)
-        rest = iter(paths)
-        while chunk := list(islice(rest, 256)):  # in pieces, so that few images wait in memory
-            for image in pool.map(lambda path: load_face(path, size).contiguous(), chunk):
-                file.write(image.numpy().tobytes())
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Wait for and hold a lock that the system lets go when the process ends; False where the system has no locks.
-
-    Without locks two processes may both write, each its own part, and the later rename stands.
-    """
-    with open(path, "wb") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except (ImportError, OSError):  # Windows; some network disks
-            yield False
-        else:
-            yield True

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .rows import cosines, feature_rows, label_rows, rounding, unit_rows
+from .rows import cosines, feature_rows, label_rows, rounding
 
 
 class ConR(nn.Module):
@@ -67,12 +67,36 @@ class ConR(nn.Module):
             if weights is not None:
                 weights = label_rows(weights.detach(), len(features), "ConR", "weights").to(features.dtype)
                 logs = logs + weights.log()[:, None]
-            logits = cosines(unit_rows(features)) / self.temperature
-            count = positive.sum(dim=1)
-            counted = (count > 0) & confused.any(dim=1)
-            # in logarithms, as push times a wide label range overflows; rows that cost nothing get logits without NaN
-            members = torch.where(positive, logits, torch.where(confused, logits + logs, -torch.inf))
-            members = torch.where(counted[:, None], members, 0)
-            pulled = torch.where(positive, logits, 0).sum(dim=1) / count.clamp(min=1)
-            loss = torch.where(counted, torch.logsumexp(members, dim=1) - pulled, 0)
-            return (loss if weights is None else loss * weights).mean()
+            # in logarithms, as push times a wide label range overflows; what is in neither set adds e^-inf
+            extra = torch.where(confused, logs, -torch.inf).masked_fill_(positive, 0)
+            counted = positive.any(dim=1) & confused.any(dim=1)
+            shares = counted.to(features.dtype) if weights is None else torch.where(counted, weights, 0)
+            return _Contrast.apply(cosines(features), positive, extra, shares, self.temperature) / len(features)
+
+
+class _Contrast(torch.autograd.Function):
+    """sum_i share_i ( log sum_j exp(s_ij + extra_ij) - mean over positives of s_ij ), s the (N, N) cosines over tau.
+
+    The gradient is share_i (softmax - positive / count) / tau: two passes, where autograd would take a dozen.
+    """
+
+    @staticmethod
+    def forward(ctx, cosine: Tensor, positive: Tensor, extra: Tensor, shares: Tensor, temperature: float) -> Tensor:
+        used, pull = shares > 0, positive.to(cosine.dtype)
+        pull /= -pull.sum(dim=1, keepdim=True).clamp(min=1)
+        members = torch.add(extra, cosine, alpha=1 / temperature)
+        largest = members.amax(dim=1).clamp(min=torch.finfo(members.dtype).min)  # a row that costs nothing may have no member
+        members = members.sub_(largest[:, None]).exp_()
+        sums = torch.where(used, members.sum(dim=1), 1)
+        ctx.save_for_backward(members, pull, shares, sums)
+        ctx.temperature = temperature
+        loss = largest + sums.log() + torch.linalg.vecdot(pull, cosine) / temperature
+        return torch.where(used, shares * loss, 0).sum()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+        members, pull, shares, sums = ctx.saved_tensors
+        scale = shares * (gradient / ctx.temperature)
+        slope = torch.addcmul(pull, members, (1 / sums)[:, None]).mul_(scale[:, None])
+        return slope, None, None, None, None

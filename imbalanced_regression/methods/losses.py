@@ -12,6 +12,10 @@ from torch import Tensor
 
 from ..bins import as_array
 
+# the published losses, which a benchmark's loss.py takes with a star, and those of this project
+__all__ = ["LOSSES", "broadcast_onto", "ccc_loss", "weighted_focal_l1_loss", "weighted_focal_mse_loss", "weighted_huber_loss",
+           "weighted_l1_loss", "weighted_mse_loss"]
+
 
 def weighted_mse_loss(inputs: Tensor, targets, weights=None) -> Tensor:
     """Mean of w e^2.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .rows import cosines, feature_rows, label_rows, may_look, rounding, unit_rows
+from .rows import cosines, feature_rows, label_rows, may_look, rounding
 
 
 class RankSim(nn.Module):
@@ -74,7 +74,7 @@ class RankSim(nn.Module):
                 features, targets, chosen = features.index_select(0, rows), targets[rows], chosen[rows]
             count = chosen.sum()
             wanted = _ranks(_distances(targets, chosen), rounding(targets)).to(features.dtype) / count
-            found = _BlackBoxRanks.apply(cosines(unit_rows(features)), chosen, self.interpolation, self.loss_scale)
+            found = _BlackBoxRanks.apply(cosines(features), chosen, self.interpolation, self.loss_scale)
             pairs = chosen[:, None] & chosen
             return torch.where(pairs, (found - wanted).square(), 0).sum() / count
 

@@ -28,7 +28,7 @@ _NOWHERE = Path("-")  # the folder of a run of which only the line is known
 _LEADING = ("dataset", "method", "flags", "seed", "state")
 _TRAILING = ("seconds_per_epoch", "memory_mib", "parameters", "seconds", "version", "commit", "hardware", "date")
 _GROUPS = (*GROUPS, *ZERO_SHOTS, "balanced")
-_PATHS = HOUSEKEEPING | {"word_embs_file", "cache", "seed", "random_seed"}  # flags that say where a run was made, not what
+_PATHS = HOUSEKEEPING | {"word_embs_file", "seed", "random_seed"}  # flags that say where a run was made, not what
 
 
 @dataclass

@@ -20,6 +20,7 @@ from .significance import average_ranks, bootstrap_interval, critical_difference
 from .states import read_record
 
 BETTER_ABOVE = {"pearson", "spearman", "ccc", "delta1", "delta2", "delta3"}  # all other metrics are errors
+_HEADS = ["all" if group == "overall" else group for group in GROUPS]
 
 
 def _gmean(labels: np.ndarray, preds: np.ndarray) -> float:
@@ -172,19 +173,27 @@ def interval(method: Method, metric: str, group: str, *, repeats: int = 1000) ->
     return bootstrap_interval(statistic, labels[chosen], [one[1][chosen] for one in found], repeats=repeats)  # type: ignore[index]
 
 
-def difference_rows(methods: list[Method], baseline: Method, metric: str) -> list[list[str]]:
-    """A table's rows: for each method and group the difference to the baseline, and p; a star marks p below 0.05."""
+def _starred(method: Method, group: str, shown: str, p: float) -> str:
+    return shown if np.isnan(p) else f"{shown} (p {p:.2g}){'*' if p < 0.05 else ''}"
+
+
+def difference_rows(
+    methods: list[Method], baseline: Method, metric: str, *, heading: str | None = None,
+    cell: Callable[[Method, str, str, float], str] = _starred,
+) -> list[list[str]]:
+    """A table's rows: for each method and group the difference to the baseline, and p; a star marks p below 0.05.
+
+    `cell` writes it otherwise, of (method, group, the difference or "-", p or NaN).
+    """
     found, decimals = differences(methods, baseline, metric), METRICS[metric][1]
-    titles = {group: "all" if group == "overall" else group for group in GROUPS}
-    rows = [[f"{METRICS[metric][0]} - {baseline.name}", "seeds", *(titles[group] for group in GROUPS)]]
+    rows = [[heading or f"{METRICS[metric][0]} - {baseline.name}", "seeds", *_HEADS]]
     for method in methods:
         if method is baseline:
             continue
         cells = []
         for group in GROUPS:
             mean, p, _ = found[method.name, group]
-            shown = "-" if np.isnan(mean) else f"{mean:+.{decimals}f}"
-            cells.append(shown if np.isnan(p) else f"{shown} (p {p:.2g}){'*' if p < 0.05 else ''}")
+            cells.append(cell(method, group, "-" if np.isnan(mean) else f"{mean:+.{decimals}f}", p))
         rows.append([method.name, str(found[method.name, "overall"][2]), *cells])
     return rows
 
@@ -192,7 +201,7 @@ def difference_rows(methods: list[Method], baseline: Method, metric: str) -> lis
 def interval_rows(methods: list[Method], metric: str) -> list[list[str]]:
     """A table's rows: for each method and group the 95 % interval of its mean."""
     decimals = METRICS[metric][1]
-    rows = [[f"{METRICS[metric][0]}, 95 % interval", "runs", *("all" if group == "overall" else group for group in GROUPS)]]
+    rows = [[f"{METRICS[metric][0]}, 95 % interval", "runs", *_HEADS]]
     for method in methods:
         found = [interval(method, metric, group) for group in GROUPS]
         cells = ["-" if one is None else f"{one[0]:.{decimals}f} to {one[1]:.{decimals}f}" for one in found]

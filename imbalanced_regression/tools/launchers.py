@@ -5,8 +5,10 @@ The one idea: a cluster's job does for one run what `sweep.run_all` does for all
 
 from __future__ import annotations
 
+import io
 import shlex
 import time
+from contextlib import redirect_stderr
 from pathlib import Path
 
 from . import starting, states
@@ -78,7 +80,7 @@ def submit(jobs: list[Job], root: Path, *, cluster: str = "slurm", at_once: int 
         at_once: runs of the array at a time.
         parameters: of submitit, for example slurm_partition, timeout_min, cpus_per_task, gpus_per_node.
 
-    Raises ValueError where submitit or Slurm is not installed.
+    Raises ValueError where submitit or Slurm is not installed, or Slurm refuses the jobs.
     """
     try:
         import submitit
@@ -97,9 +99,11 @@ def submit(jobs: list[Job], root: Path, *, cluster: str = "slurm", at_once: int 
                 slurm["slurm_additional_parameters"] = {"dependency": ":".join(["afterany", *sorted(before)])}
             executor = submitit.AutoExecutor(folder=root / "jobs", cluster=cluster)
             executor.update_parameters(**parameters, **slurm)
-            with executor.batch():
+            # submitit prints what sbatch says before it raises it
+            with redirect_stderr(io.StringIO()), executor.batch():
                 made = [executor.submit(Remote(job, jobs)) for job in level]
             submitted += made
         return submitted
-    except RuntimeError as error:  # submitit's word for sbatch that is not there
-        raise ValueError(f"--launcher: {cluster} cannot be used here ({error}); --launcher local does without") from None
+    except RuntimeError as error:  # submitit's word for sbatch that is not there, or that has refused
+        why = "; ".join(str(error).split("\n"))
+        raise ValueError(f"--launcher: {cluster} cannot be used here ({why}); --launcher local does without") from None

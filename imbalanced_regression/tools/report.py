@@ -184,7 +184,7 @@ def figure(
     top, bottom = upper.subplots(2, 1, sharex=True)
     fig.suptitle(title, fontsize=10)
 
-    top.bar(left, train_counts, width, align="edge", color=BAR, label="training labels")
+    top.stairs(train_counts, bins.edges, fill=True, color=BAR, label="training labels")
     top.plot(bins.centers, density, color=LINE, lw=1.8, label="smoothed density (LDS)")
     top.set_ylabel("count per bin")
     top.legend(loc="upper right", frameon=False)

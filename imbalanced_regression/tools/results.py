@@ -213,24 +213,16 @@ def _cost(row: Method) -> list[str]:
 
 def _differences(rows: list[Method], base: Method, metric: str) -> str:
     """Difference to the baseline, its interval over seeds and corrected p, for each method and shot."""
-    found = evidence.differences(rows, base, metric)
-    decimals = METRICS[metric][1]
-    heads = ["all" if group == "overall" else group for group in GROUPS]
-    table = [[f"{METRICS[metric][0]} less vanilla's", "seeds", *heads]]
-    for row in rows:
-        if row is base:
-            continue
-        cells = []
-        for group in GROUPS:
-            mean, p, _ = found[row.name, group]
-            ours, theirs = evidence.paired(row, base, metric, group)
-            low, high = mean_interval(ours - theirs)
-            cell = "-" if math.isnan(mean) else f"{mean:+.{decimals}f}"
-            if not math.isnan(low):
-                cell += f" [{low:+.{decimals}f}, {high:+.{decimals}f}]"
-            cells.append(cell if math.isnan(p) else f"**{cell} p {p:.2g}**" if p < 0.05 else f"{cell} p {p:.2g}")
-        table.append([row.name, str(found[row.name, "overall"][2]), *cells])
-    return tables.markdown(table)
+    heading, decimals = METRICS[metric]
+
+    def cell(row: Method, group: str, shown: str, p: float) -> str:
+        ours, theirs = evidence.paired(row, base, metric, group)
+        low, high = mean_interval(ours - theirs)
+        if not math.isnan(low):
+            shown += f" [{low:+.{decimals}f}, {high:+.{decimals}f}]"
+        return shown if math.isnan(p) else f"**{shown} p {p:.2g}**" if p < 0.05 else f"{shown} p {p:.2g}"
+
+    return tables.markdown(evidence.difference_rows(rows, base, metric, heading=f"{heading} less vanilla's", cell=cell))
 
 
 def _made_by(lines: Sequence[Line]) -> str:

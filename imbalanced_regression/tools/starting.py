@@ -53,16 +53,20 @@ def versions(folder: Path) -> dict:
     return {"software": found, "hardware": _hardware()}
 
 
-def _hardware() -> dict:
-    cpu = platform.processor() or platform.machine()
+def processor() -> str:
+    """The processor's name where Linux tells it, otherwise what Python knows."""
+    names = []
     with contextlib.suppress(OSError):
         names = re.findall(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-        cpu = names[0] if names else cpu
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _hardware() -> dict:
     gpus = []
     with contextlib.suppress(OSError):
         done = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
         gpus = done.stdout.split("\n")[:-1] if done.returncode == 0 else []
-    return {"cpu": cpu, "cores": os.cpu_count(), "gpus": gpus}
+    return {"cpu": processor(), "cores": os.cpu_count(), "gpus": gpus}
 
 
 class Started:

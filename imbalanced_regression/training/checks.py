@@ -29,7 +29,7 @@ def check_batches(model: Regressor, splits: Splits, objective: Objective, plan: 
             f"fds_stats: FDS of the first release takes its statistics from a second pass, found {plan.fds_stats!r}; pass "
             "Plan(fds_stats=\"second_pass\")"
         )
-    model.to(runtime.device)
+    runtime.place(model)
     count: int = len(splits.train)  # type: ignore[arg-type]
     alone = count % plan.batch_size == 1 or plan.batch_size == 1
     if alone and objective.whole_batch and torch.as_tensor(splits.train[0][1]).numel() == 1:

@@ -84,7 +84,7 @@ def resampled(
     Raises:
         ValueError: as `resample`.
     """
-    model.to(runtime.device).eval()
+    runtime.place(model).eval()
     data = splits.train
     if hasattr(data, "as_they_are"):
         data = data.as_they_are()

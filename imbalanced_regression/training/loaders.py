@@ -267,7 +267,8 @@ class Feed:
         count, size = len(splits.train), plan.batch_size  # type: ignore[arg-type]
         drawn: dict[str, Any] = {"views": plan.views, "probabilities": splits.probabilities}
         self.batches = Batches(count, size, seed=plan.seed, steps=plan.steps, **drawn, **shard)
-        self.train = load(data, self.batches)
+        # these draw by seed, epoch and index alone, so that workers which live on draw what new ones would
+        self.train = load(data, self.batches, keep_workers=isinstance(data, EpochDraws))
         stats = splits.train if splits.stats is None else splits.stats
         order = splits.longest_first(stats) if splits.length else None
         self.stats_batches = Batches(len(stats), size, seed=derive_seed(plan.seed, 1), order=order, **shard)  # type: ignore[arg-type]

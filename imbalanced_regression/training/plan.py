@@ -110,13 +110,18 @@ class Plan:
             return base * (self.cosine + (1 - self.cosine) * (1 + math.cos(math.pi * epoch / self.epochs)) / 2)
         return base * 0.1 ** sum(epoch >= milestone for milestone in self.schedule)
 
-    def make_optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        """The optimizer over parameter groups, each with an "lr" of its own where it names one."""
+    def make_optimizer(self, groups: list[dict[str, Any]], fused: bool = False) -> torch.optim.Optimizer:
+        """The optimizer over parameter groups, each with an "lr" of its own where it names one.
+
+        `fused`: one kernel for all parameters, which also learns on the device whether a scaled gradient has overflowed.
+        """
         import torch
 
         if self.optimizer == "sgd":
-            return torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
-        return torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay)
+            return torch.optim.SGD(
+                groups, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=fused or None
+            )
+        return torch.optim.Adam(groups, lr=self.lr, weight_decay=self.weight_decay, fused=fused or None)
 
     def settings(self) -> dict[str, Any]:
         """The plan as plain values, to be kept beside the run."""
@@ -133,7 +138,8 @@ def plain(settings: dict[str, Any]) -> dict[str, Any]:
 # settings that say where and when a run is made, never what is learnt in it
 HOUSEKEEPING = frozenset({
     "resume", "overwrite", "evaluate", "eval_model", "predictions", "store_root", "store_name", "suffix", "data_dir",
-    "workers", "print_freq", "device", "cuda", "gpu", "steps",  # --val_interval sets the steps, and that flag is compared
+    "workers", "cache", "print_freq", "device", "cuda", "gpu",
+    "steps",  # --val_interval sets the steps, and that flag is compared
     "preset", "preset_says",  # what they set is compared
 })
 # a resumed run may be longer than it was meant to be, and has read --pretrained when it began

@@ -85,6 +85,21 @@ class Runtime:
             return DataParallel(model)
         return model
 
+    def place(self, module: nn.Module) -> nn.Module:
+        """The module itself, moved to the device.
+
+        Raises ValueError for float64 on MPS, which has none: bins whose edges float32 cannot tell apart are kept so.
+        """
+        if self.device.type == "mps":
+            for name, value in (*module.named_parameters(), *module.named_buffers()):
+                if value.dtype == torch.float64:
+                    what = getattr(module.get_submodule(name.rpartition(".")[0]), "bins", None) or tuple(value.shape)
+                    raise ValueError(
+                        f"--device mps: it has no float64, and {name} needs it ({what}); use bins that float32 can tell apart, "
+                        "or another device"
+                    )
+        return module.to(self.device)
+
     def move(self, batch):
         """Tensors in nested tuples, lists and dicts, on the device; images in channels-last order if asked for."""
         if isinstance(batch, Tensor):
@@ -304,8 +319,9 @@ def _join(backend: str, timeout: timedelta, device: torch.device | None = None) 
     torchrun keeps one store for all its restarts, so that a process can read there the address of one that is dead. On
     one node the number of restarts keeps them apart; the agents of several count theirs each for itself.
     """
-    # torch waits in C++, where no handler of Python's is called: until all are there signals act as the system has it
-    with _said_after(_PATIENCE, _waiting), handled(signal.SIG_DFL):
+    # torch waits in C++, where no handler of Python's is called: until all are there signals act as the system has it,
+    # from before the line that says so
+    with handled(signal.SIG_DFL), _said_after(_PATIENCE, _waiting):
         store, rank, world = next(rendezvous("env://", timeout=timeout))
         if os.environ.get("LOCAL_WORLD_SIZE") == str(world):
             store = dist.PrefixStore(f"start {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)

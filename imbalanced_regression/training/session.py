@@ -232,15 +232,16 @@ def prepare(model: Regressor, objective: Objective, plan: Plan, runtime: Runtime
     The order matters: the encoder is loaded, then frozen for re-training, then the optimizer takes what is left to learn.
     """
     runtime = runtime or Runtime()
-    model.to(runtime.device)
-    objective.to(runtime.device)
+    for part in (model, objective):
+        runtime.place(part)
     if runtime.channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if plan.retrain_fc:
         model.freeze_encoder()
     groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     groups += objective.parameter_groups()
-    optimizer = plan.make_optimizer(groups)
+    # otherwise the scaler's step would wait on the host for the whole backward pass
+    optimizer = plan.make_optimizer(groups, fused=runtime.amp is torch.float16 and runtime.device.type == "cuda")
     rates = [group["lr"] for group in optimizer.param_groups]
     scaler = torch.amp.GradScaler(runtime.device.type) if runtime.amp is torch.float16 else None
     return Training(model, runtime.wrap(model), optimizer, scaler, objective, runtime, rates, epoch=plan.start_epoch)

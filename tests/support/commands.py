@@ -10,11 +10,12 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,14 +116,41 @@ def running(words: list, folder: Path = ROOT, **env) -> Iterator[Running]:
             process.wait()
 
 
-def execute(words: list, folder: Path, code: int = 0, **env) -> str:
+def execute(words: list, folder: Path, code: int = 0, **env: str) -> str:
     """What Python says on `words`, stdout before stderr; it must end with exit code `code`."""
-    if str(words[0]).endswith(".py") and not env:
-        found, out, error = warm(words, folder)
+    if str(words[0]).endswith(".py") or words[:2] == ["-m", "imbalanced_regression"]:
+        found, out, error = warm(words, folder, env=[env])
         assert found == code, out + error
         return out + error
-    with running([sys.executable, *words], folder, **env) as program:
+    return fresh(words, folder, code, **env)
+
+
+def fresh(words: list, folder: Path = ROOT, code: int = 0, **env: str) -> str:
+    """`execute` in an interpreter of its own, for what a program loads, and from where."""
+    with running([sys.executable, *words], folder, **{"PYTHONPATH": str(ROOT), **env}) as program:
         return program.end(code)
+
+
+def execute_ranks(words: list, folder: Path, ranks: int = 2) -> str:
+    """`execute` in several processes with the variables that torchrun gives each of them, without the agent's own start."""
+    found, out, error = warm(words, folder, env=rank_variables(ranks))
+    assert found == 0, out + error
+    return out + error
+
+
+def rank_variables(ranks: int) -> list[dict[str, str]]:
+    """What torchrun sets in each process; nothing for one."""
+    if ranks == 1:
+        return [{}]
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    sizes = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks)}
+    return [{"RANK": str(rank), "LOCAL_RANK": str(rank), **sizes, **meeting} for rank in range(ranks)]
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 @functools.cache
@@ -142,12 +170,13 @@ def _warm() -> subprocess.Popen:
     return process
 
 
-def warm(words: list, folder: Path, *, program: bool = False) -> tuple[int, str, str]:
-    """Run a script of a folder in a process that has torch already; its exit code, stdout and stderr."""
+def warm(words: list, folder: Path, *, program: bool = False, env: Sequence[dict[str, str]] = ({},)) -> tuple[int, str, str]:
+    """Run a script of a folder in a process that has torch already, or with each `env` in one of several processes; the exit
+    code, stdout and stderr."""
     process = _warm()
     with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as error:
         given = {"words": [str(word) for word in words], "folder": str(folder), "out": out.name, "error": error.name,
-                 "program": program}
+                 "program": program, "env": list(env)}
         print(json.dumps(given), file=process.stdin, flush=True)
         answered, _, _ = select.select([process.stdout], [], [], HANG)
         code = process.stdout.readline() if answered else ""  # type: ignore[union-attr]
@@ -168,14 +197,9 @@ def run_program(name: str, folder: Path, *words) -> str:
     return out + error
 
 
-def completed(words: list, folder: Path, code: int = 0, launcher: tuple = ()) -> subprocess.CompletedProcess:
-    """`execute`, with stdout and stderr apart, and with Python's options `launcher` if there are any."""
-    if launcher or not str(words[0]).endswith(".py"):
-        with running([sys.executable, *launcher, *words], folder) as program:
-            found = program.process.wait(HANG)
-            done = subprocess.CompletedProcess(words, found, program.out(), program.error())
-    else:
-        done = subprocess.CompletedProcess(words, *warm(words, folder))
+def completed(words: list, folder: Path, code: int = 0, ranks: int = 1, **env: str) -> subprocess.CompletedProcess:
+    """`execute` or `execute_ranks`, with stdout and stderr apart."""
+    done = subprocess.CompletedProcess(words, *warm(words, folder, env=[{**env, **own} for own in rank_variables(ranks)]))
     assert done.returncode == code, done.stdout + done.stderr
     return done
 

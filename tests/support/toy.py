@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from imbalanced_regression import FDS, Bins, Regressor, shot_metrics, weighted_mse_loss
-from imbalanced_regression.training import Arrays, Objective, Plan, Splits, engine
+from imbalanced_regression.training import Arrays, Objective, Plan, Splits, engine, epochs
 from imbalanced_regression.training.loaders import Feed
 from imbalanced_regression.training.session import prepare
 
@@ -79,11 +79,11 @@ def one_epoch(model, *, ranks=None, criterion=weighted_mse_loss, terms=(), scale
     training.scaler = scaler
     feed = Feed(Splits(data, data, data), plan, training.runtime)
     fds, model.fds = model.fds, model.fds if observe else None  # the pass that ends the epoch is for tests of its own
-    loss = engine.train_one_epoch(training, feed, 0, plan)
+    loss = epochs.train_one_epoch(training, feed, 0, plan)
     model.fds = fds
     return loss, training, feed
 
 
 def end_pass(training, feed, fds_stats="second_pass") -> None:
     """End the first pass over the data by the loop's own function: FDS's second pass, and its epoch."""
-    engine.end_pass(training, feed, 0, make_plan(fds_stats=fds_stats))
+    epochs.end_pass(training, feed, 0, make_plan(fds_stats=fds_stats))
