@@ -193,7 +193,8 @@ def draw_labels(quick: bool) -> bytes:
     for ax in axes[::2]:
         ax.set_ylabel("labels per bin")
     handles = [Patch(color=color, label=f"{shot}-shot bin") for shot, color in SHOTS.items()]
-    handles += [Patch(color=BAR, label="all, not yet split"), *axes[0].plot([], [], color=INK, lw=1.5, label="effective density")]
+    handles.append(Patch(color=BAR, label="all, not yet split"))
+    handles += axes[0].plot([], [], color=INK, lw=1.5, label="effective density")
     fig.legend(handles=handles, loc="outside lower center", ncols=len(handles), columnspacing=1.4, handlelength=1.6)
     return png(fig)
 
