@@ -29,8 +29,10 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out.resolve()
     sample = out / ("sample-quick" if args.quick else "sample")
-    faces, train = ("64", [*TRAIN, "--epoch", "1", "--batch_size", "32"]) if args.quick else ("4000", TRAIN)
-    call("make_sample.py", "--train", faces, "--size", "32", "--out", str(sample), "--overwrite")
+    faces, train = ["--train", "4000"], TRAIN
+    if args.quick:
+        faces, train = ["--train", "64", "--per_age", "1"], [*TRAIN, "--epoch", "1", "--batch_size", "32", "--workers", "0"]
+    call("make_sample.py", *faces, "--size", "32", "--out", str(sample), "--overwrite")
     call(
         "-m", "imbalanced_regression", "sweep", str(HERE), "--methods", *ROWS, "--seeds", *args.seeds, "--no_published",
         "--jobs", str(min(2, os.cpu_count() or 1)), "--out", str(out / "runs"), "--picture", str(out / "gain.png"),
