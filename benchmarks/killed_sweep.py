@@ -3,8 +3,8 @@
     python benchmarks/killed_sweep.py --data_dir DATA                                       # all rows x 4 tables x 3 seeds
     python benchmarks/killed_sweep.py --methods vanilla lds fds --datasets concrete --seeds 0-1 --epochs 5
 
-Runs of uci-dir, once in one go with a fresh process for each, and once killed and started again, as forks. Prints the verdict;
-exit code 2 where metrics or predictions of a run differ, or a run is missing.
+Runs of uci-dir, once in one go (a fresh process for each, or --fork always), and once killed and started again, as forks. It
+prints the verdict; exit code 2 where metrics or predictions of a run differ, or a run is missing.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time")
     parser.add_argument("--epochs", type=int, default=80, help="of every run")
+    parser.add_argument("--fork", default="never", choices=("never", "always"),
+                        help="of the first sweep: a fresh process for each run, or forks, which take a third of the time")
     parser.add_argument("--data_dir", type=Path, default=ROOT / "uci-dir" / "sample", help="the tables; default: concrete")
     args = parser.parse_args()
     check_least(args, kills=0, jobs=1, epochs=1)
@@ -45,7 +47,7 @@ def main() -> None:
                     "--epochs", str(args.epochs)]
 
         began = time.monotonic()
-        first = finish(words(whole, "never"))
+        first = finish(words(whole, args.fork))
         took, moments = time.monotonic() - began, random.Random(args.seed)
         for number in range(args.kills):
             kill_after(words(killed, "always"), moments.uniform(0.1, 0.9) * took / (args.kills + 1))
