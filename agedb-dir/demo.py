@@ -17,7 +17,7 @@ from imbalanced_regression.cli import ArgumentParser, guard
 
 HERE = Path(__file__).resolve().parent
 ROWS = ["vanilla", "sqinv", "sqinv+lds", "sqinv+lds+fds"]
-TRAIN = ["--model", "resnet18", "--img_size", "32", "--batch_size", "64", "--epoch", "9", "--schedule", "7", "--workers", "1",
+TRAIN = ["--model", "resnet18", "--img_size", "32", "--batch_size", "32", "--epoch", "4", "--schedule", "3", "--workers", "0",
          "--print_freq", "1000"]
 
 
@@ -29,9 +29,9 @@ def main() -> None:
     args = parser.parse_args()
     out = args.out.resolve()
     sample = out / ("sample-quick" if args.quick else "sample")
-    faces, train = ["--train", "4000"], TRAIN
+    faces, train = ["--train", "700"], TRAIN
     if args.quick:
-        faces, train = ["--train", "64", "--per_age", "1"], [*TRAIN, "--epoch", "1", "--batch_size", "32", "--workers", "0"]
+        faces, train = ["--train", "64", "--per_age", "1"], [*TRAIN, "--epoch", "1"]
     call("make_sample.py", *faces, "--size", "32", "--out", str(sample), "--overwrite")
     call(
         "-m", "imbalanced_regression", "sweep", str(HERE), "--methods", *ROWS, "--seeds", *args.seeds, "--no_published",
