@@ -134,8 +134,9 @@ def over_bins(x: Tensor, weight: Tensor, window: Tensor) -> Tensor:
 
 @dataclass
 class Batch:
-    """What a step knows of its samples: bins (S, B), standardised labels and weights (S, B)."""
+    """What a step knows of its samples, each (S, B): their places in the training set, bins, standardised labels, weights."""
 
+    index: Tensor
     rows: Tensor
     targets: Tensor
     weights: Tensor
@@ -159,7 +160,11 @@ class Vanilla:
     def move(self, z: Tensor, rows: Tensor) -> Tensor:
         return z
 
-    def penalty(self, z: Tensor, moved: Tensor, batch: Batch, model: Network) -> Tensor | float:
+    def in_training(self, z: Tensor, batch: Batch, model: Network) -> Tensor:
+        """The features of a batch that the head sees while training."""
+        return self.move(z, batch.rows)
+
+    def penalty(self, z: Tensor, batch: Batch, model: Network) -> Tensor | float:
         """What is added to the loss of each seed, (S,)."""
         return 0.0
 
@@ -256,7 +261,7 @@ class Pull(Own):
             share = error / (error + (self.target - self.mean).square().mean(2, keepdim=True)).clamp(min=1e-12)
             self.target = self.mean + share * (self.target - self.mean)
 
-    def penalty(self, z: Tensor, moved: Tensor, batch: Batch, model: Network) -> Tensor | float:
+    def penalty(self, z: Tensor, batch: Batch, model: Network) -> Tensor | float:
         if self.scale is None:
             return 0.0
         rows = batch.rows
@@ -293,10 +298,10 @@ class CrossFitted(Own):
         self.halves = halves
         self.scale = torch.ones(())
 
-    def move_indexed(self, z: Tensor, rows: Tensor, index: Tensor) -> Tensor:
+    def in_training(self, z: Tensor, batch: Batch, model: Network) -> Tensor:
         if self.scale is None:
             return z
-        first = (index % 2 == 0)[:, :, None]  # of half 0: moved by half 1's statistics
+        first, rows = (batch.index % 2 == 0)[:, :, None], batch.rows  # of half 0: moved by half 1's statistics
         shift = [self.gather(torch.where((self.ns[h] > 0), self.smoothed[h] - self.means[h], 0.0), rows) for h in (0, 1)]
         return z + torch.where(first, shift[1], shift[0])
 
@@ -320,11 +325,11 @@ class PredictedBins(Own):
             labels = model.head(z) * self.unit[1] + self.unit[0]
             return torch.bucketize(labels, self.edges[1:-1], right=True)
 
-    def move_by(self, model: Network, z: Tensor) -> Tensor:
+    def in_training(self, z: Tensor, batch: Batch, model: Network) -> Tensor:
         return self.move(z, self.predicted(model, z))
 
     def predict(self, model: Network, z: Tensor) -> Tensor:
-        return model.head(self.move_by(model, z))
+        return model.head(self.move(z, self.predicted(model, z)))
 
 
 class Distilled(Own):
@@ -332,7 +337,7 @@ class Distilled(Own):
 
     strength = 0.5
 
-    def penalty(self, z: Tensor, moved: Tensor, batch: Batch, model: Network) -> Tensor | float:
+    def penalty(self, z: Tensor, batch: Batch, model: Network) -> Tensor | float:
         if self.scale is None:
             return 0.0
         teacher = model.head(Own.move(self, z, batch.rows)).detach()
@@ -354,7 +359,7 @@ class TwoHeads(Own):
     def parameters(self) -> list[Tensor]:
         return [self.weight, self.bias]
 
-    def penalty(self, z: Tensor, moved: Tensor, batch: Batch, model: Network) -> Tensor | float:
+    def penalty(self, z: Tensor, batch: Batch, model: Network) -> Tensor | float:
         return (batch.weights * (self.predict(model, z.detach()) - batch.targets).abs()).mean(1)
 
     def predict(self, model: Network, z: Tensor) -> Tensor:
@@ -462,14 +467,11 @@ def train(table: Table, variant: str, lds: bool, seeds: int) -> dict[str, np.nda
         for group in optimizer.param_groups:
             group["lr"] = RATE * (0.1 if epoch >= 0.8 * passes else 1.0)
         for index in order.split(BATCH, dim=1):
-            z, rows = model.encode(inputs["train"][at, index]), fds.rows[at, index]
-            batch = Batch(rows, targets[at, index], weights[at, index])
-            if isinstance(fds, CrossFitted):
-                moved = fds.move_indexed(z, rows, index)
-            else:
-                moved = fds.move_by(model, z) if isinstance(fds, PredictedBins) else fds.move(z, rows)
+            z = model.encode(inputs["train"][at, index])
+            batch = Batch(index, fds.rows[at, index], targets[at, index], weights[at, index])
+            moved = fds.in_training(z, batch, model)
             loss = (batch.weights * (model.head(moved) - batch.targets).abs()).mean(1)
-            loss = loss + fds.penalty(z, moved, batch, model)
+            loss = loss + fds.penalty(z, batch, model)
             optimizer.zero_grad(set_to_none=True)
             loss.sum().backward()
             optimizer.step()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commands import ROOT, commands, execute, execute_ranks, together
+from commands import ROOT, SHUT, commands, execute, execute_ranks, together
 from PIL import Image
 
 NYU = ROOT / "nyud2-dir"
@@ -23,7 +23,6 @@ SIZE = ["--height", "32", "--width", "44"]
 SMALL = [*SIZE, "--model", "resnet18", "--no_imagenet", "--epochs", "2", "--batch_size", "3", "--workers", "0",
          "--device", "cpu"]
 SAMPLE = ["--scenes", "3", "--frames", "2", "--test", "4", *SIZE]
-SHUT = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
 
 
 @pytest.fixture(scope="module")

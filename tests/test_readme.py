@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small_runs
 import torch
-from commands import ROOT, blocks, commands, execute, execute_ranks, together
+from commands import ROOT, SHUT, blocks, commands, execute, execute_ranks, together
 from torch import nn
 from torch.utils.data import Subset, TensorDataset
 
@@ -55,8 +55,7 @@ def sts_b(command: str, trained, tmp_path) -> list | None:
         if "--check" in flags:
             said = execute([script, *flags], STS, code=0 if (STS / "glue_data/STS-B/train_new.tsv").exists() else 2)
         else:
-            shut = "http://127.0.0.1:9"
-            said = execute([script, *flags, "--out", tmp_path / "out"], STS, code=2, https_proxy=shut, http_proxy=shut)
+            said = execute([script, *flags, "--out", tmp_path / "out"], STS, code=2, **SHUT)
         assert f"{Path(script).name}: error: " in said or "split" in said
     elif script.startswith("benchmarks/"):
         assert f'"{Path(script).name}"' in (ROOT / "tests" / "test_benchmarks.py").read_text()  # it runs there
@@ -119,7 +118,6 @@ def faces(request, tmp_path_factory) -> tuple[Path, Path, Path]:
 
 def test_every_command_of_the_face_readmes_runs(faces, tmp_path):
     folder, data, checkpoint = faces
-    shut = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     found = commands(folder / "README.md")
     assert len(found) > 10
     if folder.name == "imdb-wiki-dir":  # train.py says there what AgeDB's says, which runs each of its commands
@@ -150,7 +148,7 @@ def test_every_command_of_the_face_readmes_runs(faces, tmp_path):
         elif script.startswith("data/preprocess"):
             lines.append([script, *flags, "--data_dir", data, "--overwrite"])
         elif script.startswith("download"):
-            said = execute([script, *flags, "--data_dir", own], folder, code=2, **shut)
+            said = execute([script, *flags, "--data_dir", own], folder, code=2, **SHUT)
             assert f"{script}: error: " in said
         else:
             pytest.fail(f"no test runs {command!r}")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from commands import PROGRAMS, ROOT
+from commands import PROGRAMS, ROOT, SHUT
 
 NOTEBOOK = ROOT / "tutorial/tutorial.ipynb"
 
@@ -41,11 +41,10 @@ def stored() -> dict:
 def fresh(tmp_path_factory) -> dict:
     """The notebook executed anew, offline, in a process of its own."""
     out = tmp_path_factory.mktemp("tutorial") / "fresh.ipynb"
-    shut = "http://127.0.0.1:9"
     done = subprocess.run(
         [sys.executable, PROGRAMS / "notebook.py", NOTEBOOK, NOTEBOOK.parent, out],
         capture_output=True, text=True, timeout=1800,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "https_proxy": shut, "http_proxy": shut, "no_proxy": "localhost,127.0.0.1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **SHUT, "no_proxy": "localhost,127.0.0.1"},
     )
     assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())

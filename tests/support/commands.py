@@ -37,6 +37,7 @@ def commands(readme: Path) -> list[str]:
     return sorted({line for line in lines if line and line not in SETUP})
 
 
+SHUT = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}  # variables that shut the network
 HANG = 1800  # seconds after which what a test waits for will never come; no test means anything by it
 
 
