@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,23 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"no real data in {folder}; set IMBALANCED_REGRESSION_SHARED")
     return folder
+
+
+# -- a run of the tests has a temporary folder of its own ----------------------------------------------------------------
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config) -> None:
+    # pytest's own numbered folders are shared with other runs: a run would tidy up after one that was killed, and fail
+    # where that one left a mounted disk or a process that still writes. Workers of xdist are given a folder by the first.
+    if config.option.basetemp is None and not hasattr(config, "workerinput"):
+        config.own_folder = config.option.basetemp = tempfile.mkdtemp(prefix="imbalanced_regression-tests-")
+
+
+def pytest_unconfigure(config) -> None:
+    # what a failing test left is kept to be looked at, the rest is gigabytes
+    if (folder := getattr(config, "own_folder", None)) and not getattr(config, "failing", False):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 # -- nothing that a test writes lands in the checkout --------------------------------------------------------------------
@@ -46,7 +65,9 @@ def pytest_sessionstart(session) -> None:
         session.config.before = files_of_the_checkout()
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session) -> None:
+    session.config.failing = session.exitstatus != 0
     before = getattr(session.config, "before", None)
     if before is None:
         return
