@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbalanced_regression.bins import Bins
+from imbalanced_regression.methods import bin_statistics
 from imbalanced_regression.methods.fds import FDS
 
 PUBLISHED_BUFFERS = (
@@ -408,6 +409,67 @@ def test_variance_survives_a_mean_of_1000_and_a_standard_deviation_of_a_hundredt
         torch.testing.assert_close(fds.running_var[b].double(), z[y == b].double().var(0), rtol=1e-4, atol=0)
     out = fds.smooth(z, y, 1)
     torch.testing.assert_close(out.double().var(0), z.double().var(0), rtol=0.05, atol=0)  # nor does the calibration lose it
+
+
+def many(n=900, D=5, K=6, deviation=0.01, dtype=torch.float32, seed=0):
+    """Features (n, D) of mean 1000 and more, another in each bin, and labels (n,), half of which are 1; none is 4."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.randint(0, K, (n,), generator=generator)
+    y = torch.where((y == 4) | (torch.rand(n, generator=generator) < 0.4), 1, y)
+    return (1000 + 7.0 * y[:, None] + deviation * torch.randn(n, D, generator=generator, dtype=torch.float64)).to(dtype), y
+
+
+@pytest.fixture
+def bin_by_bin(monkeypatch):
+    """Few samples take the way of many: in pieces of a few rows, and by as many threads as torch may use."""
+    for name, value in (("_BLOCK", 64), ("_PIECE", 8), ("_THREADS_FROM", 0)):
+        monkeypatch.setattr(bin_statistics, name, value)
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("deviation", [1e-4, 0.01, 30])
+@pytest.mark.parametrize("kinds", [["float32"] * 2, ["float64", "float32"], ["bfloat16", "float32"], ["float64"]])
+def test_many_samples_summed_bin_by_bin_keep_their_digits(bin_by_bin, threads, deviation, kinds):
+    """Also where a later call comes in another type than the first, whose samples are the references."""
+    torch.set_num_threads(threads)
+    calls = [many(deviation=deviation, dtype=getattr(torch, kind), seed=i) for i, kind in enumerate(kinds)]
+    fds = exact(5, 6, ks=3)
+    for z, y in calls:
+        fds.observe(z, y)
+    fds.finish_epoch(0)
+    z, y = torch.cat([z.double() for z, _ in calls]), torch.cat([y for _, y in calls])
+    assert fds.num_samples_tracked.tolist() == [float((y == b).sum()) for b in range(6)]
+    for b in (0, 1, 2, 3, 5):
+        mean, var = z[y == b].mean(0), z[y == b].var(0)
+        torch.testing.assert_close(fds.running_var[b], var, rtol=1e-5, atol=1e-12)
+        assert ((fds.running_mean[b] - mean).abs() <= 1e-6 * var.sqrt() + 1e-12 * mean).all()
+
+
+def test_many_samples_give_the_same_bits_with_any_number_of_threads(bin_by_bin):
+    z, y = many()
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        fds = FDS(5, 6, ks=3)
+        fds.observe(z, y)
+        found.append(fds.observed())
+        assert torch.get_num_threads() == threads
+    for sums in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(sums, found[0]))
+
+
+def test_an_error_in_one_of_the_threads_is_raised_and_leaves_their_number(bin_by_bin, monkeypatch):
+    def full(*_):
+        raise MemoryError("no room for a piece")
+
+    torch.set_num_threads(2)
+    monkeypatch.setattr(torch, "batch_norm_update_stats", full)
+    with pytest.raises(MemoryError, match="no room"):
+        FDS(5, 6, ks=3).observe(*many())
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1e6])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import torch
 from torch import Tensor
 
 _BLOCK = 1 << 19  # numbers taken at a time on a CPU: they stay in its cache
 _DEVICE_BLOCK = 1 << 24  # and on an accelerator, where they bound the memory and hide what a launch costs
-_PIECES_FROM = 16  # samples a bin, on average, from which on pieces of one bin are worth their overhead
+_PIECE = 512  # samples summed in single precision at a time
+_MANY = 16  # samples a bin, on average, from which on going bin by bin is worth its overhead
+_THREADS_FROM = 1 << 22  # numbers from which on threads are worth their start
 _NEARLY_ALL = 0.9  # of an epoch's labels in one row, or outside the bins: labels and bins are hardly of one unit
 
 
@@ -30,8 +35,8 @@ def add_samples(sums: Sums, x: Tensor, at: Tensor, *, here: bool) -> None:
     """
     if not here:
         _add_without_looking(sums, x, at)
-    elif len(x) >= _PIECES_FROM * len(sums[0]) and x.numel() > _BLOCK:
-        _add_by_pieces(sums, x, at)
+    elif len(x) >= _MANY * len(sums[0]) and x.numel() > _BLOCK:
+        _add_by_bins(sums, x, at)
     else:
         _add_by_rows(sums, x, at)
 
@@ -75,44 +80,69 @@ def _add_without_looking(sums: Sums, x: Tensor, at: Tensor) -> None:
         own.copy_(added[:-1])
 
 
-def _add_by_pieces(sums: Sums, x: Tensor, at: Tensor) -> None:
+def _add_by_bins(sums: Sums, x: Tensor, at: Tensor) -> None:
     """Many samples of each bin: sorted by bin, and read once in pieces that each are of one bin and stay in the cache.
 
     A piece is summed in the type of the features around its own first sample, which no piece is more than the root of its
-    length deviations away from, so that single precision keeps six digits of a variance; pieces are joined in double.
+    length deviations away from, so that single precision keeps six digits of a variance; pieces add up in double. No two
+    threads share a bin, so the sums do not depend on how many threads there are.
     """
-    order = at.argsort(stable=True)
-    rows = at.index_select(0, order)
-    step = max(1, _BLOCK // x.shape[1])
-    changes = (rows[1:] != rows[:-1]).nonzero()[:, 0] + 1
-    cuts = torch.cat([torch.arange(0, len(rows), step), changes]).unique()
-    lengths = torch.cat([cuts, cuts.new_tensor([len(rows)])]).diff()
-    kind = torch.promote_types(x.dtype, torch.float32)
-    block = x.new_empty(step, x.shape[1])
-    together = max(1, step // 4)  # pieces joined at a time: the memory does not grow with the samples
-    for group in range(0, len(cuts), together):
-        starts, sizes = cuts[group : group + together], lengths[group : group + together]
-        base, total, squares = torch.empty(3, len(starts), x.shape[1], dtype=kind)
-        # a few hundred pieces of half a million numbers each
-        for piece, (start, size) in enumerate(zip(starts.tolist(), sizes.tolist())):
-            taken = torch.index_select(x, 0, order[start : start + size], out=block[:size]).to(kind)
-            base[piece] = taken[0]
-            torch.sum(taken.sub_(base[piece]), 0, out=total[piece])
-            torch.sum(taken.square_(), 0, out=squares[piece])
-        _join(sums, rows[starts], sizes, base, total, squares)
+    order, kind = at.argsort(stable=True), torch.promote_types(x.dtype, torch.float32)
+    step = max(1, min(_PIECE, max(_BLOCK // x.shape[1], 128), 4 * _BLOCK // x.shape[1]))
+    counts = at.bincount(minlength=len(sums[0]))
+    pieces = (counts + step - 1) // step  # of each bin
+    stop = pieces.cumsum(0)
+    bins = torch.arange(len(counts)).repeat_interleave(pieces)
+    before = torch.arange(len(bins)) - (stop - pieces).index_select(0, bins)  # pieces of the same bin
+    sizes = (counts.index_select(0, bins) - step * before).clamp(max=step)
+    first = order.index_select(0, sizes.cumsum(0) - sizes).tolist()
+    sizes = sizes.tolist()
+    samples, longest = order.split(sizes), max(sizes)
+    largest = counts.argsort(descending=True)[: int((counts > 0).sum())]  # first, so that no thread is left with one
+    parts = stop - pieces, stop, sums[0] == 0
+    tasks = iter(list(zip(largest.tolist(), *(part.index_select(0, largest).tolist() for part in parts))))
+    references, totals, all_squares = (part.unbind() for part in sums[1:])
+
+    def work(_: int) -> None:  # few calls to torch: threads take turns between them
+        block = x.new_empty(longest, x.shape[1])
+        for row, start, end, new in tasks:
+            reference, total, squares = references[row], totals[row], all_squares[row]
+            for piece in range(start, end):
+                n, base = sizes[piece], x[first[piece]]
+                taken = torch.index_select(x, 0, samples[piece], out=block[:n])
+                if taken.dtype != kind:
+                    taken = taken.to(kind)
+                # in two passes over the cache; to square in place and to sum twice would take four
+                mean, variance = torch.batch_norm_update_stats(taken.sub_(base), None, None, 0.0)
+                if new:
+                    reference.copy_(base)
+                    total.add_(mean, alpha=n)
+                    squares.add_(variance.addcmul_(mean, mean), alpha=n)
+                    new = False
+                else:
+                    apart = torch.sub(base, reference).add_(mean)
+                    total.add_(apart, alpha=n)
+                    squares.add_(apart.square_().add_(variance), alpha=n)
+
+    _in_threads(work, min(torch.get_num_threads(), len(largest)) if x.numel() > _THREADS_FROM else 1)
+    sums[0].add_(counts)
 
 
-def _join(sums: Sums, at: Tensor, sizes: Tensor, base: Tensor, total: Tensor, squares: Tensor) -> None:
-    """Add pieces to the sums, in place: of each its bin, size (P,), and its sums around its own base (P, D)."""
-    kind = sums[2].dtype
-    base, total, n = base.to(kind), total.to(kind), sizes.to(kind)
-    new = sums[0][at] == 0
-    sums[1][at[new]] = base[new]
-    apart = base.sub_(sums[1].index_select(0, at))
-    moved = apart * n[:, None]
-    sums[3].index_add_(0, at, squares.to(kind).add_(apart.mul_(2 * total + moved)))
-    sums[2].index_add_(0, at, total.add_(moved))
-    sums[0].index_add_(0, at, n)
+def _in_threads(work: Callable[[int], None], threads: int) -> None:
+    """Run `work` in so many threads at once, each of which keeps to one core.
+
+    The pieces are too small to be shared: at the end of every operation torch's own threads would wait for one another.
+    """
+    if threads == 1:
+        work(0)
+        return
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # new threads begin with it
+    try:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, range(threads)))  # a list, so that an error is raised here
+    finally:
+        torch.set_num_threads(before)
 
 
 def sums_of_both(own: Sums, other: list[Tensor]) -> Sums:
