@@ -95,9 +95,8 @@ def _add_by_bins(sums: Sums, x: Tensor, at: Tensor) -> None:
     bins = torch.arange(len(counts)).repeat_interleave(pieces)
     before = torch.arange(len(bins)) - (stop - pieces).index_select(0, bins)  # pieces of the same bin
     sizes = (counts.index_select(0, bins) - step * before).clamp(max=step)
-    first = order.index_select(0, sizes.cumsum(0) - sizes).tolist()
-    sizes = sizes.tolist()
-    samples, longest = order.split(sizes), max(sizes)
+    first, lengths = order.index_select(0, sizes.cumsum(0) - sizes).tolist(), sizes.tolist()
+    samples, longest = order.split(lengths), max(lengths)
     largest = counts.argsort(descending=True)[: int((counts > 0).sum())]  # first, so that no thread is left with one
     parts = stop - pieces, stop, sums[0] == 0
     tasks = iter(list(zip(largest.tolist(), *(part.index_select(0, largest).tolist() for part in parts))))
@@ -108,7 +107,7 @@ def _add_by_bins(sums: Sums, x: Tensor, at: Tensor) -> None:
         for row, start, end, new in tasks:
             reference, total, squares = references[row], totals[row], all_squares[row]
             for piece in range(start, end):
-                n, base = sizes[piece], x[first[piece]]
+                n, base = lengths[piece], x[first[piece]]
                 taken = torch.index_select(x, 0, samples[piece], out=block[:n])
                 if taken.dtype != kind:
                     taken = taken.to(kind)

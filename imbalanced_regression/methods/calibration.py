@@ -14,7 +14,7 @@ from torch.nn.functional import embedding
 
 from .rows import may_look
 
-_BLOCK = 1 << 17  # numbers moved at a time
+_BLOCK = 1 << 18  # numbers moved at a time
 
 Tables = tuple[Tensor, Tensor, Tensor]
 
@@ -72,7 +72,5 @@ def _blocks(features: Tensor, index: Tensor, out: Tensor) -> Iterator[tuple[Tens
         images = [(features, index, out)]
     else:
         images = [(z.flatten(1).t(), at.flatten(), o.flatten(1).t()) for z, at, o in zip(features, index, out)]
-    for z, at, into in images:
-        for start in range(0, len(at), step):
-            part = slice(start, start + step)
-            yield z[part], at[part], into[part]
+    for image in images:
+        yield from zip(*(part.split(step) for part in image))
