@@ -49,23 +49,23 @@ def main() -> None:
     torch.manual_seed(0)
 
     if args.floors:
-        rows = floors(size, args.threads)
+        rows = floors(size)
     else:
         rows = [memory(size, args.threads)]  # first: while this process is small
         rows += [lds(size), lds_shortcut(size), smoothing(size), statistics(size)]
         rows += [bins_in_smoothing(size), *bins_in_statistics(size), digits(size)]
         rows.insert(4, rows.pop(0))
         rows.insert(2, depth_weights(size))
-        rows += floors(size, args.threads)
+        rows += floors(size)
     print(
         f"{datetime.date.today()}, {processor()}, {args.threads} threads, "
         f"python {platform.python_version()}, torch {torch.__version__}, numpy {np.__version__}"
     )
-    print(f"{'claim':<72}{'loops':>12}{'library':>12}{'ratio':>10}{'wanted':>10}  ok")
+    print(f"{'claim':<84}{'loops':>12}{'library':>12}{'ratio':>10}{'wanted':>10}  ok")
     for claim, loops, library, ratio, wanted, ok in rows:
         judged = wanted and (not args.quick or "variance" in claim)
         print(
-            f"{claim:<72}{loops:>12}{library:>12}{ratio:>10}{wanted or '-':>10}  {('yes' if ok else 'NO') if judged else '-'}"
+            f"{claim:<84}{loops:>12}{library:>12}{ratio:>10}{wanted or '-':>10}  {('yes' if ok else 'NO') if judged else '-'}"
         )
     failed = [row[0] for row in rows if row[4] and not row[5] and (not args.quick or "variance" in row[0])]
     sys.exit(1 if failed else 0)
@@ -134,31 +134,44 @@ def statistics(size) -> tuple:
     return faster(f"FDS statistics of {size['samples']:,} x {size['D']}", loops, fast, 2)
 
 
-def floors(size, threads: int) -> list[tuple]:
+def floors(size) -> list[tuple]:
     """FDS as it was and as it is, in the columns of loops and library; the ratio is to its floor.
 
-    Statistics: one read of the features. Smoothing: a product with a number, forward and backward, which reads and writes
-    features and gradients once each.
+    Statistics, with one thread and with two: one read of the features, beside which their copy is measured. Smoothing: a
+    product with a number, forward and backward, which reads and writes features and gradients once each.
     """
-    found = []
+    found, threads = [], torch.get_num_threads()
     for count, dim, bins in ((size["samples"], size["D"], 100), (size["samples"] // 10 + 249, 6 * size["D"] - 288, 50)):
         features, labels = torch.randn(count, dim), draw_labels(count) * (bins / 100)
-        fds = FDS(dim, bins=Bins.uniform(0, bins, bins))
+        fds, room = FDS(dim, bins=Bins.uniform(0, bins, bins)), torch.empty_like(features)
         rows = fds._rows(features, labels)
-        before, now, read = race_of(size, partial(before_by_rows, features, rows, bins), partial(fds.observe, features, labels),
-                                    features.sum)
-        limit = 8 if threads == 1 else 4
-        found.append(beside(f"FDS.observe {count:,} x {dim:,}, now in reads of them ({read:.4f} s)", before, now, read, limit))
+        for used, limit in ((1, 8), (2, 4)):
+            torch.set_num_threads(used)
+            (before,) = race_of(2, partial(before_by_rows, features, rows, bins))
+            now, read, copy = race_of(
+                8 * size["repeats"], partial(observed, fds, features, labels), features.sum, partial(room.copy_, features)
+            )
+            gigabytes = features.nbytes / 1e9
+            memory = f"{gigabytes / read:.1f} GB/s, copied {2 * gigabytes / copy:.1f}"
+            claim = f"FDS.observe {count:,} x {dim:,}, {used} threads, in reads ({memory})"
+            found.append(beside(claim, before, now, read, limit))
+    torch.set_num_threads(threads)
     fds, features, labels = trained(size, 100), torch.randn(size["batch"], size["D"]), draw_labels(size["batch"])
     gradient = torch.randn_like(features)
 
     def step(function: Callable) -> None:
         function(features.detach().requires_grad_()).backward(gradient)
 
-    before, now, least = race_of(size, lambda: step(lambda z: before_moved(fds, z, labels)),
+    before, now, least = race_of(40 * size["repeats"], lambda: step(lambda z: before_moved(fds, z, labels)),
                                  lambda: step(lambda z: fds.smooth(z, labels, 1)), lambda: step(lambda z: z * 2.0))
     claim = f"FDS.smooth {size['batch']} x {size['D']}, there and back, in products ({1000 * least:.2f} ms)"
     return [*found, beside(claim, before, now, least, 3)]
+
+
+def observed(fds: FDS, features: torch.Tensor, labels: torch.Tensor) -> None:
+    """One epoch's statistics, from the first sample on."""
+    fds.forget_observed()
+    fds.observe(features, labels)
 
 
 def before_by_rows(features: torch.Tensor, rows: torch.Tensor, count: int) -> None:
@@ -178,10 +191,10 @@ def before_moved(fds: FDS, z: torch.Tensor, labels: torch.Tensor) -> torch.Tenso
     return centre.addcmul_(minus.add_(z), factor)
 
 
-def race_of(size, *functions: Callable) -> list[float]:
+def race_of(rounds: int, *functions: Callable) -> list[float]:
     """The best seconds of each, run in turn."""
     best = [float("inf")] * len(functions)
-    for round_ in range(1 + 4 * size["repeats"]):
+    for round_ in range(1 + rounds):
         for i, function in enumerate(functions):
             start = time.perf_counter()
             function()

@@ -55,6 +55,21 @@ def test_centroids_out_of_use_are_left_out_of_every_part():
     torch.testing.assert_close(srl_contrastive(rows, there, centroids, 0.3, used), expected)
 
 
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 515, 1024])
+def test_any_number_of_points_is_covered_as_one_by_one(count):
+    draw = torch.Generator().manual_seed(count)
+    centroids = torch.randn(6, 5, generator=draw, dtype=torch.float64).requires_grad_()
+    points = torch.randn(count, 5, generator=draw, dtype=torch.float64)
+    used = torch.tensor([True, True, False, True, True, True])
+    unit = centroids / centroids.norm(dim=1, keepdim=True)
+    plain = 1 - torch.stack([(unit[used] @ point).max() for point in points]).mean()
+    for found in (enveloping(centroids, points, used), enveloping(centroids[used], points)):
+        torch.testing.assert_close(found, plain)
+        gradients = [torch.autograd.grad(value, centroids, retain_graph=True)[0] for value in (found, plain)]
+        torch.testing.assert_close(*gradients)
+
+
+
 @pytest.mark.parametrize("looking", [True, False])
 def test_batches_and_epochs_equal_the_twin(looking, monkeypatch):
     monkeypatch.setattr(srl, "may_look", lambda _: looking)  # without it, as on an accelerator

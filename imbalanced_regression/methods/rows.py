@@ -95,8 +95,9 @@ class _UnitRows(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[override]
         unit, inverse = ctx.saved_tensors
-        along = torch.linalg.vecdot(unit, gradient).unsqueeze(1)
-        return torch.addcmul(gradient, unit, along, value=-1).mul_(inverse)
+        product = unit * gradient  # its memory serves every pass; addcmul, given a column, takes twice as long
+        torch.mul(unit, product.sum(dim=1, keepdim=True), out=product)
+        return torch.sub(gradient, product, out=product).mul_(inverse)
 
 
 class _Cosines(torch.autograd.Function):
@@ -165,9 +166,10 @@ def _wide(values: Tensor) -> Tensor:
 def _finite(values: Tensor, method: str, name: str, way_out: str) -> Tensor:
     if not may_look(values):
         return values
-    low, high = values.detach().aminmax()  # NaN if any is; a third of the time of isfinite on each
-    if not (low.isfinite() and high.isfinite()):
-        bad = ~values.detach().reshape(len(values), -1).isfinite().all(dim=1)
+    if values.detach().sum().isfinite():  # a tenth of the time of isfinite on each
+        return values
+    bad = ~values.detach().reshape(len(values), -1).isfinite().all(dim=1)
+    if bad.any():  # otherwise the sum alone is too large
         raise ValueError(
             f"{method}: {name}: expected finite numbers, found NaN or infinity in {int(bad.sum())} of {len(bad)} rows, the "
             f"first at {int(bad.int().argmax())}; {way_out}"

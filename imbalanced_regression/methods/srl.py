@@ -37,12 +37,7 @@ class _Coverage(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, unit: Tensor, points: Tensor, used: Tensor | None, floor: Tensor | None) -> Tensor:
-        # (K, P) and 256 points at a time: each a fifth faster on a CPU, whose cache then holds the points
-        blocks = points.split(256) if may_look(points) else (points,)
-        nearness = torch.cat([unit @ block.T for block in blocks], dim=1)
-        if used is not None:
-            nearness = torch.where(used[:, None], nearness, -torch.inf)
-        best, nearest = nearness.max(dim=0)
+        best, nearest = _nearest(unit, points, used)
         if floor is not None:
             nearest = torch.where(best >= floor, nearest, len(unit))  # of no centroid here
             best = torch.maximum(best, floor)
@@ -62,6 +57,22 @@ class _Coverage(torch.autograd.Function):
         return sums * (gradient / len(points)), None, None, None
 
 
+def _nearest(unit: Tensor, points: Tensor, used: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Of each point (P,) the greatest cosine to a centroid in use, and which of the centroids it is."""
+    # on a CPU a batch of products, 250 points or so in each, has one thread for each and keeps its points in the cache
+    blocks = -(-len(points) // 256) if may_look(points) else 1
+    even = len(points) // blocks * blocks
+    found = []
+    for part, count in ((points[:even], blocks), (points[even:], 1)):
+        if len(part):
+            nearness = torch.bmm(unit.expand(count, -1, -1), part.view(count, -1, part.shape[1]).transpose(1, 2))
+            if used is not None:
+                nearness = torch.where(used[:, None], nearness, -torch.inf)
+            found.append([values.flatten() for values in nearness.max(dim=1)])
+    best, nearest = (torch.cat(values) for values in zip(*found)) if len(found) > 1 else found[0]
+    return best, nearest
+
+
 def homogeneity(centroids: Tensor, labels: Tensor, used: Tensor | None = None) -> Tensor:
     """sum_k |c_{k+1} - c_k|^2 / (y_{k+1} - y_k) over neighbours in the ascending labels (K,); 0 for one centroid.
 
@@ -73,12 +84,31 @@ def homogeneity(centroids: Tensor, labels: Tensor, used: Tensor | None = None) -
 def _homogeneity(unit: Tensor, labels: Tensor, used: Tensor | None) -> Tensor:
     labels = labels.to(unit)
     if used is None:
-        steps, gaps = (unit[1:] - unit[:-1]).square().sum(dim=1), labels[1:] - labels[:-1]
-        return (steps / gaps).sum()
+        return _Unevenness.apply(unit, labels[1:] - labels[:-1])
     order = used.logical_not().to(torch.uint8).argsort(stable=True)  # those in use first, in their order
     unit, labels, used = unit.index_select(0, order), labels[order], used[order]
     steps, gaps = (unit[1:] - unit[:-1]).square().sum(dim=1), labels[1:] - labels[:-1]
     return torch.where(used[1:], steps / torch.where(used[1:], gaps, 1), 0).sum()
+
+
+class _Unevenness(torch.autograd.Function):
+    """sum_k |u_{k+1} - u_k|^2 / gap_k of rows u (K, D), gaps (K - 1,), in a third of the passes that autograd alone takes."""
+
+    @staticmethod
+    def forward(ctx, unit: Tensor, gaps: Tensor) -> Tensor:
+        steps = unit[1:] - unit[:-1]
+        ctx.save_for_backward(steps, gaps)
+        return (torch.linalg.vecdot(steps, steps) / gaps).sum()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient: Tensor):  # type: ignore[override]
+        steps, gaps = ctx.saved_tensors
+        pull = steps * (2 * gradient / gaps)[:, None]
+        found = pull.new_zeros(len(pull) + 1, pull.shape[1])
+        found[1:].add_(pull)
+        found[:-1].sub_(pull)
+        return found, None
 
 
 def srl_contrastive(
@@ -205,16 +235,24 @@ class SRL(OwnTypes):
             raise ValueError(f"SRL: features: expected {self.feature_dim} of them, found {features.shape[1]}; see feature_dim")
         with torch.autocast(features.device.type, enabled=False):
             index, unit = bin_of(targets, self._edges), unit_rows(features)
-            sums = unit.new_zeros(self.sums.shape).index_add(0, index, unit)
-            counts = unit.new_zeros(self.counts.shape).index_add(0, index, unit.new_ones(len(unit)))
+            counts = unit.new_zeros(self.counts.shape).index_add_(0, index, unit.new_ones(len(unit)))
+            here = counts > 0
+            # on the CPU rows of the bins in the batch alone; an accelerator is not asked which they are
+            rows = here.nonzero()[:, 0] if may_look(features) else None
+            at, size = (index, len(counts)) if rows is None else ((here.cumsum(0) - 1)[index], len(rows))
+            sums = unit.new_zeros(size, self.feature_dim).index_add_(0, at, unit)
             if self.training:
-                self.sums += sums.detach()
                 self.counts += counts
+                if rows is None:
+                    self.sums += sums.detach()
+                else:
+                    self.sums.index_add_(0, rows, sums.detach().to(self.sums))
             if not self._begun:
                 return sums[:1, :1].sum() * 0
-            here = counts > 0
-            parts = self._of_those_in_use if may_look(features) else self._of_all
-            coverage, uneven, contrast = parts(unit, index, sums, here)
+            if rows is None:
+                coverage, uneven, contrast = self._of_all(unit, at, sums, here)
+            else:
+                coverage, uneven, contrast = self._of_those_in_use(unit, at, sums, rows, self.known & ~here)
             return self.envelope * coverage + self.homogeneity * uneven + self.contrast * contrast
 
     def _of_all(self, unit: Tensor, index: Tensor, sums: Tensor, here: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -227,17 +265,20 @@ class SRL(OwnTypes):
             _contrastive(unit, index, centroids, self.temperature, used),
         )
 
-    def _of_those_in_use(self, unit: Tensor, index: Tensor, sums: Tensor, here: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same from the bins in the batch and, without a gradient, the surrogates of the others."""
-        rows, others = here.nonzero()[:, 0], (self.known & ~here).nonzero()[:, 0]
-        own, rest = unit_rows(sums.index_select(0, rows)), self.surrogates.index_select(0, others).to(sums)
+    def _of_those_in_use(
+        self, unit: Tensor, index: Tensor, sums: Tensor, rows: Tensor, away: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The same from the bins `rows` (M,) of the batch, with sums (M, D) that `index` points at, and, without a gradient,
+        the surrogates of the bins `away` (K,) from it."""
+        others = away.nonzero()[:, 0]
+        own, rest = unit_rows(sums), self.surrogates.index_select(0, others).to(sums)
         floor = self._cosines_of_surrogates(unit).index_select(0, others).amax(dim=0) if len(others) else None
         labels, order = self._labels[torch.cat([rows, others])].sort()
         whole = torch.cat([own, rest])
         return (
             1 - _Coverage.apply(own, self._points.to(own), None, floor),
             _homogeneity(whole.index_select(0, order), labels, None),
-            _Contrast.apply(unit, own, whole.detach(), (here.cumsum(0) - 1)[index], self.temperature),
+            _Contrast.apply(unit, own, whole.detach(), index, self.temperature),
         )
 
     def _cosines_of_surrogates(self, unit: Tensor) -> Tensor:
