@@ -88,7 +88,7 @@ def _add_by_bins(sums: Sums, x: Tensor, at: Tensor) -> None:
     threads share a bin, so the sums do not depend on how many threads there are.
     """
     order, kind = at.argsort(stable=True), torch.promote_types(x.dtype, torch.float32)
-    step = max(1, min(_PIECE, max(_BLOCK // x.shape[1], 128), 4 * _BLOCK // x.shape[1]))
+    step = max(1, min(_PIECE, max(_BLOCK // x.shape[1], 64), 4 * _BLOCK // x.shape[1]))
     counts = at.bincount(minlength=len(sums[0]))
     pieces = (counts + step - 1) // step  # of each bin
     stop = pieces.cumsum(0)
