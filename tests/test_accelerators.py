@@ -9,12 +9,13 @@ from __future__ import annotations
 import sys
 from collections import namedtuple
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import toy
-from commands import ROOT, from_folder
+from commands import ROOT, completed, from_folder
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -25,8 +26,10 @@ from imbalanced_regression.training.runtime import Runtime
 from imbalanced_regression.training.session import Training, _check_same_file, prepare
 
 sys.path.append(str(ROOT / "benchmarks"))
+import gpu_runs  # noqa: E402  # found through the path set above
 from fake_gpu import autocast_of_a_gpu, fake_gpu, kept_for_backward  # noqa: E402  # found through the path set above
-from gpu_check import CHECKS, STEPS, TOY, Skipped, method_step, take_step  # noqa: E402
+from gpu_check import CHECKS, TOY, Skipped  # noqa: E402
+from gpu_steps import STEPS, method_step, take_step  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -160,6 +163,22 @@ def test_gpus_are_chosen_as_they_can_be(gpus, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match="--device: 4 GPUs are there, but torch .* cannot use them.*pass --device cpu"):
         runtime.start(None)
+
+
+def test_nccl_is_told_the_gpu_of_its_process(gpus, monkeypatch):
+    """So it connects at once, where a broken network shows, and no barrier has to guess a GPU and to warn of it."""
+    joined = []
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(runtime, "rendezvous", lambda *words, **how: iter([(torch.distributed.HashStore(), 1, 2)]))
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group",
+        lambda backend, **how: joined.append((backend, how.get("device_id"), list(gpus[1]))),
+    )
+    own = torch.device("cuda", 1)
+    assert runtime.start(None).device == own
+    runtime.start("cpu")
+    assert joined == [("nccl", own, [own]), ("gloo", None, [own])]  # and it is the current one before
 
 
 class Meets(nn.Module):
@@ -308,13 +327,21 @@ def test_a_gpu_does_what_the_check_asks(check):
     function(torch.device("cuda", 0), TOY, **how)
 
 
+def in_the_warm_process(words, folder):
+    """Of a train.py under torchrun, whose own start takes long, the one process."""
+    done = completed(words[words.index("train.py"):], folder)
+    return SimpleNamespace(returncode=done.returncode, communicate=lambda timeout: (done.stdout + done.stderr, None))
+
+
 @pytest.mark.parametrize("check", [name for name in CHECKS if not name.startswith("ResNet") or "second pass" in name])
-def test_the_gpu_check_runs_at_toy_size_on_a_cpu(check):
+def test_the_gpu_check_runs_at_toy_size_on_a_cpu(check, monkeypatch):
     function, how = CHECKS[check]
+    if check == "torchrun, one process":
+        monkeypatch.setattr(gpu_runs, "started", in_the_warm_process)
     try:
         found = function(CPU, TOY, **{**how, **({"amp": "bf16"} if how.get("amp") == "fp16" else {})})
     except Skipped:
-        assert check in ("no waiting in a step", "DataParallel")
+        assert check in ("no waiting in a step", "waits of a model's step", "DataParallel")
     else:
         assert found.get("apart", 0) == 0
         assert all(value > 0 for name, value in found.items() if name.endswith("/s"))

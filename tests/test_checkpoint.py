@@ -77,7 +77,7 @@ def test_a_write_that_fails_within_torchs_own_is_named_as_any_other(tmp_path, mo
 
     checkpoint.save(tmp_path, {"epoch": 1}, is_best=False)
     monkeypatch.setattr(files, "open", lambda path, mode: Full(path, "w"), raising=False)
-    with pytest.raises(OSError, match=r"^\[Errno 28\] cannot write .*ckpt.pth.tar: No space left on device; the file before it"):
+    with pytest.raises(OSError, match=r"^\[Errno 28\] cannot write .*: No space left on device; the file before it is kept"):
         checkpoint.save(tmp_path, state, is_best=False)
     assert [path.name for path in tmp_path.iterdir()] == [checkpoint.LAST]
     assert checkpoint.load(tmp_path / checkpoint.LAST)["epoch"] == 1
