@@ -20,7 +20,6 @@ import torch.distributed as dist
 from gpu_equal import rows, small_model, small_run
 from gpu_steps import ROOT, Skipped, clocked, close, expect, method_step, nn_mse, tf32_set
 from torch import Tensor, nn
-from torch.multiprocessing import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from imbalanced_regression.tools.folders import run_script
@@ -66,7 +65,7 @@ def two_processes(device: torch.device, size: dict) -> dict:
     """
     kinds = {"norm": (True, 34), "absent": (False, 33)}  # of 33 rows in batches of 16 the last has one
     with tempfile.TemporaryDirectory() as folder, tf32_set(False):
-        spawn(_one_of_two, (folder, str(device), kinds, size["steps"]), nprocs=2)
+        two_at_once([str(Path(__file__).resolve()), folder, str(device), json.dumps(kinds), str(size["steps"])])
         apart = 0.0
         for kind, (norm, count) in kinds.items():
             one = small_run(Path(folder) / f"{kind} alone", Runtime(device), small_model(dropout=0.0, norm=norm), rows(count),
@@ -117,9 +116,16 @@ TABLES_FLAGS = ("--data_dir", "sample", "--fds", "--fds_kind", "own", "--fds_sta
                 "--batch_size", "64")
 
 
-def started(words: list[str], folder: Path) -> subprocess.Popen[str]:
-    """Python on `words` in a folder, what it says in one pipe."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+def two_at_once(words: list[str]) -> None:
+    """Python on `words` in two processes that know their RANK."""
+    programs = [started(words, ROOT, RANK=str(rank)) for rank in range(2)]
+    for program in programs:
+        ended(program, 0)
+
+
+def started(words: list[str], folder: Path, **more: str) -> subprocess.Popen[str]:
+    """Python on `words` in a folder, what it says in one pipe; `more` are variables of its environment."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]), **more}
     return subprocess.Popen([sys.executable, *words], cwd=folder, env=environment, text=True, stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
@@ -217,3 +223,7 @@ def numbers(table: Path) -> Tensor:
     header, *lines = table.read_text().splitlines()
     column = header.split(",").index("prediction")
     return torch.tensor([float(line.split(",")[column]) for line in lines])
+
+
+if __name__ == "__main__":  # a process of `two_processes`
+    _one_of_two(int(os.environ["RANK"]), *sys.argv[1:3], json.loads(sys.argv[3]), int(sys.argv[4]))

@@ -6,16 +6,20 @@ index, a copy to the CPU) raises; on a GPU the same would wait for it.
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
+import threading
 from collections import namedtuple
 from contextlib import nullcontext
-from types import SimpleNamespace
 
+import commands
 import numpy as np
 import pytest
 import torch
 import toy
-from commands import ROOT, completed, from_folder
+from commands import ROOT, from_folder
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -26,7 +30,8 @@ from imbalanced_regression.training.runtime import Runtime
 from imbalanced_regression.training.session import Training, _check_same_file, prepare
 
 sys.path.append(str(ROOT / "benchmarks"))
-import gpu_runs  # noqa: E402  # found through the path set above
+import gpu_check  # noqa: E402  # found through the path set above
+import gpu_runs  # noqa: E402
 from fake_gpu import autocast_of_a_gpu, fake_gpu, kept_for_backward  # noqa: E402  # found through the path set above
 from gpu_check import CHECKS, TOY, Skipped  # noqa: E402
 from gpu_steps import STEPS, method_step, take_step  # noqa: E402
@@ -327,17 +332,45 @@ def test_a_gpu_does_what_the_check_asks(check):
     function(torch.device("cuda", 0), TOY, **how)
 
 
-def in_the_warm_process(words, folder):
-    """Of a train.py under torchrun, whose own start takes long, the one process."""
-    done = completed(words[words.index("train.py"):], folder)
-    return SimpleNamespace(returncode=done.returncode, communicate=lambda timeout: (done.stdout + done.stderr, None))
+class Forked:
+    """What the checks need of `subprocess.Popen`, as a fork of the tests' warm process; of torchrun's words the train.py."""
+
+    def __init__(self, words, folder):
+        self.ends = []
+        given = words[words.index("train.py"):], folder
+        self.thread = threading.Thread(target=lambda: self.ends.append(commands.warm(*given)))
+        self.thread.start()
+
+    def poll(self):
+        return self.ends[0][0] if self.ends else None
+
+    returncode = property(poll)
+
+    def send_signal(self, number):
+        os.kill(commands.children(commands._warm().pid)[-1], number)
+
+    def communicate(self, timeout):
+        self.thread.join()
+        return self.ends[0][1] + self.ends[0][2], None
+
+    def kill(self):
+        if self.thread.is_alive():
+            self.send_signal(signal.SIGKILL)
+
+    def wait(self):
+        self.thread.join()
 
 
-@pytest.mark.parametrize("check", [name for name in CHECKS if not name.startswith("ResNet") or "second pass" in name])
+# of ResNet's and NYUD2's rows, which differ in flags alone, some
+TOYS = [name for name in CHECKS if not name.startswith(("ResNet", "NYUD2, bf16")) or "second pass" in name or "resized" in name]
+
+
+@pytest.mark.parametrize("check", TOYS)
 def test_the_gpu_check_runs_at_toy_size_on_a_cpu(check, monkeypatch):
     function, how = CHECKS[check]
-    if check == "torchrun, one process":
-        monkeypatch.setattr(gpu_runs, "started", in_the_warm_process)
+    monkeypatch.setattr(gpu_runs, "started", Forked)  # torch is imported once, not by every program
+    monkeypatch.setattr(gpu_runs, "two_at_once", lambda words: commands.execute_ranks(words, ROOT))
+    monkeypatch.setattr(gpu_runs, "run_script", lambda folder, words: commands.execute([str(word) for word in words], folder))
     try:
         found = function(CPU, TOY, **{**how, **({"amp": "bf16"} if how.get("amp") == "fp16" else {})})
     except Skipped:
@@ -345,6 +378,32 @@ def test_the_gpu_check_runs_at_toy_size_on_a_cpu(check, monkeypatch):
     else:
         assert found.get("apart", 0) == 0
         assert all(value > 0 for name, value in found.items() if name.endswith("/s"))
+
+
+def test_the_gpu_check_says_of_each_check_what_became_of_it(monkeypatch, tmp_path, capsys):
+    def fails(device, size):
+        raise ValueError("0.5 apart")
+
+    def lacks(device, size):
+        raise Skipped("needs a GPU")
+
+    checks = {"fine": (lambda device, size, **how: {"rows": size["rows"], **how}, {"amp": "none"}), "bad": (fails, {}),
+              "absent": (lacks, {}), "in fp16": (fails, {"amp": "fp16"}), "not asked for": (fails, {})}
+    monkeypatch.setattr(gpu_check, "CHECKS", checks)
+    monkeypatch.setattr(gpu_check.logging, "disable", lambda level: None)
+    out = tmp_path / "gpu.json"
+    words = ["--toy", "--device", "cpu", "--json", str(out), "--only", "fine", "bad", "absent", "in fp16"]
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", *words])
+    with pytest.raises(SystemExit) as end:
+        gpu_check.main()
+    assert end.value.code == 1
+    rows = {row["check"]: row for row in json.loads(out.read_text())["checks"]}
+    assert {name: row["said"] for name, row in rows.items()} == {
+        "fine": "ok", "bad": "FAIL: ValueError: 0.5 apart", "absent": "skipped: needs a GPU",
+        "in fp16": "skipped: not at toy size",
+    }
+    assert (rows["fine"]["rows"], rows["fine"]["amp"]) == (TOY["rows"], "none")
+    assert capsys.readouterr().out.count("\n") == 5
 
 
 def test_dense_maps_are_observed_without_waiting_and_unknown_pixels_left_out(monkeypatch):

@@ -104,7 +104,7 @@ def test_segments_are_computed_again_without_a_generators_state(monkeypatch):
         encoder(inputs["eeg"], true).square().sum().backward()
         gradients.append([p.grad.clone() for p in encoder.parameters()])
     assert read == ["again"] * 3  # 8 true epochs in segments of 3, and of 9 none twice
-    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-5)
 
 
 class Looked(TorchDispatchMode):
