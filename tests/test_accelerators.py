@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from imbalanced_regression import FDS, Bins, Regressor, shot_metrics, weighted_mse_loss
-from imbalanced_regression.training import Objective, epochs, precision, randomness, runtime
+from imbalanced_regression.training import Objective, checks, epochs, precision, randomness, runtime
 from imbalanced_regression.training.runtime import Runtime
 from imbalanced_regression.training.session import Training, _check_same_file, prepare
 
@@ -263,6 +263,28 @@ def test_compiling_with_synchronised_batchnorm_on_gpus_is_refused():
     ranks = Runtime(torch.device("cuda", 0), 0, 2, compile=True)
     with pytest.raises(ValueError, match="--compile: .*add --local_bn"):
         ranks.wrap(toy.make_model(norm=True))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 8, 9, 13, 16, 90])
+def test_the_fewest_samples_that_a_batchnorm_sees_together(gpus, count):
+    """As torch's own DataParallel parts a batch, and as `Batches` shares it out."""
+    batch = torch.arange(count)
+    assert Runtime(torch.device("cuda")).fewest_together(count) == min(len(part) for part in batch.chunk(4))
+    for rank in range(3):
+        shares = [len(batch[other::3]) or 1 for other in range(3)]
+        assert Runtime(CPU, rank, 3, local_bn=True).fewest_together(count) == min(shares)
+        assert Runtime(CPU, rank, 3).fewest_together(count) == count
+    assert Runtime(torch.device("cuda", 0)).fewest_together(count) == count
+
+
+def test_a_sample_alone_in_a_process_with_a_batchnorm_of_its_own_is_refused_before_the_epoch():
+    """90 samples in batches of 22 end with two, of which each of four processes would get one at the most."""
+    ranks, model = Runtime(CPU, 0, 4, local_bn=True), toy.make_model(norm=True)
+    said = "--batch_size: 22 leaves one of 90 samples alone on a GPU or in a process, .*pass --batch_size 23"
+    with pytest.raises(ValueError, match=said):
+        checks.check_last_batch(model, toy.Toy(90, 0), 90, 22, None, ranks)
+    checks.check_last_batch(model, toy.Toy(90, 0), 90, 23, None, ranks)
+    checks.check_last_batch(model, toy.Toy(90, 0), 90, 22, None, Runtime(CPU, 0, 4))
 
 
 def test_local_batchnorms_end_with_the_mean_of_all_processes():

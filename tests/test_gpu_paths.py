@@ -56,6 +56,7 @@ def nights(*lengths: int) -> dict:
     return {**inputs, "lengths": torch.tensor(lengths)}
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of tracing a GRU, where one is
 def test_nights_of_ever_other_lengths_are_compiled_once(graphs, monkeypatch):
     """The number of segments changes from batch to batch; a graph that holds all of them would be compiled anew each time."""
     models = from_folder("shhs-dir", "models")
