@@ -1,4 +1,4 @@
-"""A step of STS-B-DIR's BiLSTM and of SHHS-DIR's GRU on a CPU: the walk over time of `training/recurrent.py` beside torch's own.
+"""A step of STS-B-DIR's BiLSTM and SHHS-DIR's GRU on a CPU: the walk over time of `training/recurrent.py` and of torch.
 
     python benchmarks/recurrent_speed.py            # one thread, processor time, least of several, both in one run
 
