@@ -185,7 +185,8 @@ def recurrent(device: torch.device, size: dict) -> dict:
         tokens = torch.randint(1, 100, (size["sentences"], 2, size["words"]), device=device)
         lengths = torch.full((size["sentences"], 2), size["words"], device=device)
         as_it_is = mock.patch.object(precision, "autocasts", (lambda x: False) if by_autocast else precision.autocasts)
-        with as_it_is, torch.autocast(device.type, torch.bfloat16, enabled=amp):
+        torchs_own = mock.patch.object(precision, "fits", return_value=False)  # on a CPU too
+        with as_it_is, torchs_own, torch.autocast(device.type, torch.bfloat16, enabled=amp):
             features = encoder((tokens, lengths))
         (features.float().square().mean() / 100).backward()
         gradients = [p.grad for name, p in encoder.lstm.named_parameters() if name.startswith("weight_hh")]
@@ -258,8 +259,10 @@ def compiled(device: torch.device, size: dict, *, pairs: bool = False) -> dict:
     count = 6 * batch + max(1, batch // 2)
     side = size["compiled_pixels"]
     random = torch.Generator().manual_seed(0)
-    images = torch.randn(count, 3, side, side, generator=random), 100 * torch.rand(count, 1, generator=random)
-    data = Pairs(count) if pairs else TensorDataset(*images, torch.ones(count, 1))
+    images = torch.randint(0, 256, (count, 3, side, side), generator=random, dtype=torch.uint8)
+    images = images if size["compiled"] else images / 255
+    ages = 100 * torch.rand(count, 1, generator=random)
+    data = Pairs(count) if pairs else TensorDataset(images, ages, torch.ones(count, 1))
     found: dict[str, float] = {}
     losses = []
     for name in ("eager", "compiled"):

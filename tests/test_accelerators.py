@@ -73,6 +73,7 @@ def test_recurrent_layers_run_in_float32_under_bf16_and_under_autocast_where_the
     x, lengths = torch.randn(2, 5, 3), torch.tensor([2, 5])
     # the CPU has no fp16 for these layers; that they are called under autocast is what is asked
     monkeypatch.setattr(gru, "forward", lambda packed: (packed, None))
+    monkeypatch.setattr(precision, "fits", lambda *layer_and_input: False)  # a GPU has torch's own layers
     with torch.autocast("cpu", amp) if amp else nullcontext():
         states = precision.run_rnn(gru, x if amp is None else x.to(amp), lengths)
     assert seen == [(torch.float16 if inner else torch.float32, inner)]
