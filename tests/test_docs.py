@@ -91,7 +91,7 @@ def test_the_flags_that_the_guide_names_exist():
         execute(["train.py", "--help"], ROOT / folder) for folder in ("agedb-dir", "sts-b-dir", "nyud2-dir", "shhs-dir")
     )
     # of the tools and torchrun; of the example
-    other = {"--target", "--nproc_per_node", "--log_cosh_scale", "--loss", "--ensemble", "--metrics"}
+    other = {"--target", "--nproc_per_node", "--log_cosh_scale", "--loss", "--ensemble", "--metrics", "--baseline"}
     for page in PAGES:
         if page.stem == "machines":  # torchrun's, Docker's and the sweep's
             continue
