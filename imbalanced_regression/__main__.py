@@ -144,7 +144,8 @@ def parse_args() -> Namespace:
     sweep.add_argument("--seeds", nargs="+", default=["0"], metavar="SEEDS", help="numbers and ranges, e.g. 0-4 or 0,2,7")
     sweep.add_argument("--datasets", nargs="+", metavar="NAME", help="some of the folder's data sets; default: all of them")
     sweep.add_argument("--out", type=Path, default=Path("sweep"), metavar="DIR", help="where the runs lie")
-    sweep.add_argument("--jobs", type=int, default=1, help="runs at a time, each with its share of the cores")
+    sweep.add_argument("--jobs", type=int, default=1,
+                       help="runs at a time, each with its share of the cores, or with OMP_NUM_THREADS where that is smaller")
     sweep.add_argument("--fork", choices=("auto", "always", "never"), default="auto",
                        help="import torch once, and make each run a fork; auto: where 8 or more wait, without a GPU")
     sweep.add_argument("--gpus", default="", metavar="N,N", help="GPUs by number: one run at a time on each")

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 logger = logging.getLogger(__name__)
 
@@ -114,12 +115,16 @@ def whole(path: Path) -> Iterator[Path]:
         part.unlink(missing_ok=True)
 
 
-def write(path: Path, data: bytes | memoryview | str) -> None:
-    """Replace `path` by `data` in one step; OSError (a full disk, say) leaves what was there."""
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """An open file to write in the place of `path`: at the end it lies on the disk and becomes `path` in one step.
+
+    An error leaves what was there; an OSError (a full disk, say) within is raised anew, naming `path` and what is kept.
+    """
     part = part_of(path)
     try:
         with open(part, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -132,3 +137,9 @@ def write(path: Path, data: bytes | memoryview | str) -> None:
             raise OSError(error.errno, f"cannot write {path}: its folder has been deleted or moved") from error
         kept = "the file before it is kept" if path.exists() else "there was none before"
         raise OSError(error.errno, f"cannot write {path}: {error.strerror}; {kept}") from error
+
+
+def write(path: Path, data: bytes | str) -> None:
+    """Replace `path` by `data` in one step, as `written`."""
+    with written(path) as file:
+        file.write(data.encode() if isinstance(data, str) else data)

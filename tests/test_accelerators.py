@@ -6,10 +6,15 @@ index, a copy to the CPU) raises; on a GPU the same would wait for it.
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import sys
+import threading
 from collections import namedtuple
 from contextlib import nullcontext
 
+import commands
 import numpy as np
 import pytest
 import torch
@@ -20,13 +25,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from imbalanced_regression import FDS, Bins, Regressor, shot_metrics, weighted_mse_loss
-from imbalanced_regression.training import Objective, epochs, precision, randomness, runtime
+from imbalanced_regression.training import Objective, checks, epochs, precision, randomness, runtime
 from imbalanced_regression.training.runtime import Runtime
 from imbalanced_regression.training.session import Training, _check_same_file, prepare
 
 sys.path.append(str(ROOT / "benchmarks"))
+import gpu_check  # noqa: E402  # found through the path set above
+import gpu_runs  # noqa: E402
 from fake_gpu import autocast_of_a_gpu, fake_gpu, kept_for_backward  # noqa: E402  # found through the path set above
-from gpu_check import CHECKS, STEPS, TOY, Skipped, method_step, take_step  # noqa: E402
+from gpu_check import CHECKS, TOY, Skipped  # noqa: E402
+from gpu_steps import STEPS, method_step, take_step  # noqa: E402
 
 CPU = torch.device("cpu")
 
@@ -65,6 +73,7 @@ def test_recurrent_layers_run_in_float32_under_bf16_and_under_autocast_where_the
     x, lengths = torch.randn(2, 5, 3), torch.tensor([2, 5])
     # the CPU has no fp16 for these layers; that they are called under autocast is what is asked
     monkeypatch.setattr(gru, "forward", lambda packed: (packed, None))
+    monkeypatch.setattr(precision, "fits", lambda *layer_and_input: False)  # a GPU has torch's own layers
     with torch.autocast("cpu", amp) if amp else nullcontext():
         states = precision.run_rnn(gru, x if amp is None else x.to(amp), lengths)
     assert seen == [(torch.float16 if inner else torch.float32, inner)]
@@ -162,6 +171,22 @@ def test_gpus_are_chosen_as_they_can_be(gpus, monkeypatch):
         runtime.start(None)
 
 
+def test_nccl_is_told_the_gpu_of_its_process(gpus, monkeypatch):
+    """So it connects at once, where a broken network shows, and no barrier has to guess a GPU and to warn of it."""
+    joined = []
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(runtime, "rendezvous", lambda *words, **how: iter([(torch.distributed.HashStore(), 1, 2)]))
+    monkeypatch.setattr(
+        torch.distributed, "init_process_group",
+        lambda backend, **how: joined.append((backend, how.get("device_id"), list(gpus[1]))),
+    )
+    own = torch.device("cuda", 1)
+    assert runtime.start(None).device == own
+    runtime.start("cpu")
+    assert joined == [("nccl", own, [own]), ("gloo", None, [own])]  # and it is the current one before
+
+
 class Meets(nn.Module):
     """A criterion and a term that only hold a buffer."""
 
@@ -241,6 +266,28 @@ def test_compiling_with_synchronised_batchnorm_on_gpus_is_refused():
         ranks.wrap(toy.make_model(norm=True))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6, 8, 9, 13, 16, 90])
+def test_the_fewest_samples_that_a_batchnorm_sees_together(gpus, count):
+    """As torch's own DataParallel parts a batch, and as `Batches` shares it out."""
+    batch = torch.arange(count)
+    assert Runtime(torch.device("cuda")).fewest_together(count) == min(len(part) for part in batch.chunk(4))
+    for rank in range(3):
+        shares = [len(batch[other::3]) or 1 for other in range(3)]
+        assert Runtime(CPU, rank, 3, local_bn=True).fewest_together(count) == min(shares)
+        assert Runtime(CPU, rank, 3).fewest_together(count) == count
+    assert Runtime(torch.device("cuda", 0)).fewest_together(count) == count
+
+
+def test_a_sample_alone_in_a_process_with_a_batchnorm_of_its_own_is_refused_before_the_epoch():
+    """90 samples in batches of 22 end with two, of which each of four processes would get one at the most."""
+    ranks, model = Runtime(CPU, 0, 4, local_bn=True), toy.make_model(norm=True)
+    said = "--batch_size: 22 leaves one of 90 samples alone on a GPU or in a process, .*pass --batch_size 23"
+    with pytest.raises(ValueError, match=said):
+        checks.check_last_batch(model, toy.Toy(90, 0), 90, 22, None, ranks)
+    checks.check_last_batch(model, toy.Toy(90, 0), 90, 23, None, ranks)
+    checks.check_last_batch(model, toy.Toy(90, 0), 90, 22, None, Runtime(CPU, 0, 4))
+
+
 def test_local_batchnorms_end_with_the_mean_of_all_processes():
     model = toy.make_model(norm=True)
     norm = model.encoder[1]
@@ -308,16 +355,78 @@ def test_a_gpu_does_what_the_check_asks(check):
     function(torch.device("cuda", 0), TOY, **how)
 
 
-@pytest.mark.parametrize("check", [name for name in CHECKS if not name.startswith("ResNet") or "second pass" in name])
-def test_the_gpu_check_runs_at_toy_size_on_a_cpu(check):
+class Forked:
+    """What the checks need of `subprocess.Popen`, as a fork of the tests' warm process; of torchrun's words the train.py."""
+
+    def __init__(self, words, folder):
+        self.ends = []
+        given = words[words.index("train.py"):], folder
+        self.thread = threading.Thread(target=lambda: self.ends.append(commands.warm(*given)))
+        self.thread.start()
+
+    def poll(self):
+        return self.ends[0][0] if self.ends else None
+
+    returncode = property(poll)
+
+    def send_signal(self, number):
+        os.kill(commands.children(commands._warm().pid)[-1], number)
+
+    def communicate(self, timeout):
+        self.thread.join()
+        return self.ends[0][1] + self.ends[0][2], None
+
+    def kill(self):
+        if self.thread.is_alive():
+            self.send_signal(signal.SIGKILL)
+
+    def wait(self):
+        self.thread.join()
+
+
+# of ResNet's and NYUD2's rows, which differ in flags alone, some
+TOYS = [name for name in CHECKS if not name.startswith(("ResNet", "NYUD2, bf16")) or "second pass" in name or "resized" in name]
+
+
+@pytest.mark.parametrize("check", TOYS)
+def test_the_gpu_check_runs_at_toy_size_on_a_cpu(check, monkeypatch):
     function, how = CHECKS[check]
+    monkeypatch.setattr(gpu_runs, "started", Forked)  # torch is imported once, not by every program
+    monkeypatch.setattr(gpu_runs, "two_at_once", lambda words: commands.execute_ranks(words, ROOT))
+    monkeypatch.setattr(gpu_runs, "run_script", lambda folder, words: commands.execute([str(word) for word in words], folder))
     try:
         found = function(CPU, TOY, **{**how, **({"amp": "bf16"} if how.get("amp") == "fp16" else {})})
     except Skipped:
-        assert check in ("no waiting in a step", "DataParallel")
+        assert check in ("no waiting in a step", "waits of a model's step", "DataParallel")
     else:
         assert found.get("apart", 0) == 0
         assert all(value > 0 for name, value in found.items() if name.endswith("/s"))
+
+
+def test_the_gpu_check_says_of_each_check_what_became_of_it(monkeypatch, tmp_path, capsys):
+    def fails(device, size):
+        raise ValueError("0.5 apart")
+
+    def lacks(device, size):
+        raise Skipped("needs a GPU")
+
+    checks = {"fine": (lambda device, size, **how: {"rows": size["rows"], **how}, {"amp": "none"}), "bad": (fails, {}),
+              "absent": (lacks, {}), "in fp16": (fails, {"amp": "fp16"}), "not asked for": (fails, {})}
+    monkeypatch.setattr(gpu_check, "CHECKS", checks)
+    monkeypatch.setattr(gpu_check.logging, "disable", lambda level: None)
+    out = tmp_path / "gpu.json"
+    words = ["--toy", "--device", "cpu", "--json", str(out), "--only", "fine", "bad", "absent", "in fp16"]
+    monkeypatch.setattr(sys, "argv", ["gpu_check.py", *words])
+    with pytest.raises(SystemExit) as end:
+        gpu_check.main()
+    assert end.value.code == 1
+    rows = {row["check"]: row for row in json.loads(out.read_text())["checks"]}
+    assert {name: row["said"] for name, row in rows.items()} == {
+        "fine": "ok", "bad": "FAIL: ValueError: 0.5 apart", "absent": "skipped: needs a GPU",
+        "in fp16": "skipped: not at toy size",
+    }
+    assert (rows["fine"]["rows"], rows["fine"]["amp"]) == (TOY["rows"], "none")
+    assert capsys.readouterr().out.count("\n") == 5
 
 
 def test_dense_maps_are_observed_without_waiting_and_unknown_pixels_left_out(monkeypatch):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 import toy
 
+from imbalanced_regression import files
 from imbalanced_regression.training import checkpoint
 
 PUBLISHED_TO_OURS = (("old_encoder.", "encoder."), ("linear.", "head."), ("FDS.", "fds."))
@@ -42,6 +45,42 @@ def test_a_best_checkpoint_is_written_once_and_stays_when_the_last_goes_on(tmp_p
         assert checkpoint.load(tmp_path / checkpoint.BEST)["epoch"] == min(epoch, 2)
         assert (tmp_path / checkpoint.LAST).samefile(tmp_path / checkpoint.BEST) == (links and is_best)
     assert {path.name for path in tmp_path.iterdir()} == {checkpoint.LAST, checkpoint.BEST}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_checkpoint_is_written_without_a_second_copy_in_memory(tmp_path, monkeypatch, links):
+    """Serialised into a buffer first, the 16 MB of this state would be twice that at the least."""
+    if not links:
+        monkeypatch.setattr(os, "link", lambda *paths: os.unlink(tmp_path / "none"))  # an OSError
+    state = {"state_dict": {str(n): torch.full((1_000_000,), float(n)) for n in range(4)}, "epoch": 1}
+    tracemalloc.start()
+    try:
+        checkpoint.save(tmp_path, state, is_best=True)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert most < 1_000_000
+    for name in (checkpoint.LAST, checkpoint.BEST):
+        assert float(checkpoint.load(tmp_path / name)["state_dict"]["3"].sum()) == 3_000_000
+
+
+@pytest.mark.parametrize("room", [0, 700, 2_000_000])
+def test_a_write_that_fails_within_torchs_own_is_named_as_any_other(tmp_path, monkeypatch, room):
+    """At the first byte, in the state's names and in the second of its tensors."""
+    state = {"state_dict": {str(n): torch.zeros(500_000) for n in range(2)}}
+
+    class Full(io.FileIO):
+        def write(self, data):
+            if self.tell() + len(data) > room:
+                raise OSError(28, "No space left on device")
+            return super().write(data)
+
+    checkpoint.save(tmp_path, {"epoch": 1}, is_best=False)
+    monkeypatch.setattr(files, "open", lambda path, mode: Full(path, "w"), raising=False)
+    with pytest.raises(OSError, match=r"^\[Errno 28\] cannot write .*: No space left on device; the file before it is kept"):
+        checkpoint.save(tmp_path, state, is_best=False)
+    assert [path.name for path in tmp_path.iterdir()] == [checkpoint.LAST]
+    assert checkpoint.load(tmp_path / checkpoint.LAST)["epoch"] == 1
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -93,7 +93,7 @@ def test_the_flags_that_the_guide_names_exist():
     # of the tools and torchrun; of the example
     other = {"--target", "--nproc_per_node", "--log_cosh_scale", "--loss", "--ensemble", "--metrics"}
     for page in PAGES:
-        if page.stem == "machines":  # torchrun's, Docker's and the sweep's
+        if page.stem in ("machines", "results"):  # torchrun's, Docker's, the sweep's and those of compare
             continue
         for flag in set(re.findall(r"(?<![\w-])--[a-z]\w*", page.read_text())) - other:
             assert re.search(rf"{flag}\b", shown), f"{page.name}: {flag}"

@@ -182,6 +182,16 @@ def test_forks_of_one_process_are_runs_like_any_other(folder, tmp_path, call):
     assert all(record["seconds"] > 0 for record in records)
 
 
+@pytest.mark.parametrize(("asked", "threads"), [(None, 4), ("1", 1), ("16", 4), ("", 4), ("0", 4), ("many", 4), ("2,1", 4)])
+def test_runs_share_the_cores_or_keep_to_the_callers_threads(asked, threads, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if asked is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert sweep.threads_each(2) == threads
+    assert sweep.threads_each(100) == 1
+
+
 def test_print_gives_one_command_a_line_that_a_shell_can_run(folder, tmp_path, call):
     lines = call(folder, "--methods", "vanilla", "inv", "--print").stdout.splitlines()
     assert len(lines) == 2

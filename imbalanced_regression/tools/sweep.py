@@ -42,6 +42,12 @@ def claimed(root: Path) -> Iterator[None]:
         yield
 
 
+def threads_each(runs: int) -> int:
+    """The threads of each of so many runs at a time: its share of the cores, or a smaller OMP_NUM_THREADS of the caller's."""
+    share, asked = max(1, (os.cpu_count() or 1) // runs), os.environ.get("OMP_NUM_THREADS", "")
+    return min(share, int(asked)) if asked.isdecimal() and int(asked) else share
+
+
 def run_all(jobs: list[Job], *, at_once: int, gpus: list[str], say, fork: str = "auto") -> None:
     """Run what is not done, at most `at_once` runs at a time, each on its share of the cores or on its GPU.
 
@@ -53,7 +59,7 @@ def run_all(jobs: list[Job], *, at_once: int, gpus: list[str], say, fork: str = 
     waiting = [job for job in jobs if state(job) != "done"]
     forget_failures(waiting)
     free = list(gpus) if gpus else [""] * at_once
-    threads = str(max(1, (os.cpu_count() or 1) // len(free)))
+    threads = str(threads_each(len(free)))
     on_gpu = any(about["hardware"]["gpus"] for about in abouts.values())
     forks = can_fork() and (fork == "always" or (fork == "auto" and len(waiting) >= MANY and not on_gpu))
     if forks and waiting:

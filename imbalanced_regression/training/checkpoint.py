@@ -5,20 +5,21 @@ The one idea: a file of a run is replaced in one step (temporary file, then rena
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import pickle
+import shutil
 import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..files import whole, write
+from ..files import whole, written
 from .model import Regressor
 
 logger = logging.getLogger(__name__)
@@ -35,19 +36,46 @@ _OF_HEAD = ("head.", "neck.", "target.")  # what begins anew on a pre-trained en
 def save(folder: Path, state: dict, is_best: bool) -> None:
     """Write the last checkpoint of a run, and the best if it is. The best comes first: a kill between leaves both usable.
 
-    Both are one file on the disk until the next is written, where the disk has hard links.
+    The state goes to the disk once and tensor by tensor, so that no second copy of it is ever in memory. Both are one file
+    there until the next is written, where the disk has hard links, and copies of it where it has none.
     """
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    if is_best:
-        write(folder / BEST, buffer.getbuffer())
+    first = folder / (BEST if is_best else LAST)
+    with written(first) as file:
+        _write_state(state, file)
+    if not is_best:
+        return
+    try:
+        with whole(folder / LAST) as part:
+            os.link(first, part)
+    except OSError:  # no hard links here
+        with open(first, "rb") as best, written(folder / LAST) as file:
+            shutil.copyfileobj(best, file)
+
+
+def _write_state(state: dict, file: BinaryIO) -> None:
+    """`torch.save`, from which a failed write comes out as itself: torch would report the length that its file then lacks."""
+    watched = _Watched(file)
+    try:
+        torch.save(state, watched)  # type: ignore[arg-type]  # torch asks for `write` and `flush`
+    except RuntimeError:
+        if watched.failed is not None:
+            raise watched.failed from None
+        raise
+
+
+class _Watched:
+    """A file that remembers what its first failed write raised."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.flush = file, file.flush
+        self.failed: OSError | None = None
+
+    def write(self, data) -> int:
         try:
-            with whole(folder / LAST) as part:
-                os.link(folder / BEST, part)
-            return
-        except OSError:  # no hard links here
-            pass
-    write(folder / LAST, buffer.getbuffer())
+            return self.file.write(data)
+        except OSError as error:
+            self.failed = self.failed or error
+            raise
 
 
 def load(path: str | Path, flag: str = "--resume") -> dict:

@@ -44,9 +44,15 @@ def check_batches(model: Regressor, splits: Splits, objective: Objective, plan: 
         check_last_batch(model, data, count, plan.batch_size, splits.collate, runtime)
 
 
-def _fitting(count: int, batch_size: int) -> int:
+def _fitting(count: int, batch_size: int, runtime: Runtime | None = None) -> int:
     """The next batch size that leaves no sample alone."""
-    return next(size for size in count_from(max(batch_size, 1) + 1) if count % size != 1)
+    return next(size for size in count_from(max(batch_size, 1) + 1) if not _alone(count, size, runtime or Runtime()))
+
+
+def _alone(count: int, batch_size: int, runtime: Runtime) -> bool:
+    """Whether a pass over `count` samples has a batch of which a BatchNorm sees a single sample."""
+    sizes = {min(count, batch_size), count % batch_size} - {0}
+    return any(runtime.fewest_together(size) == 1 for size in sizes)
 
 
 def check_last_batch(
@@ -54,12 +60,14 @@ def check_last_batch(
 ) -> None:
     """Raise ValueError if a pass over `count` samples ends in a batch of one that the model cannot be trained on.
 
+    Or where a GPU of DataParallel, or a process whose BatchNorm is its own, would get a single sample of a batch.
+
     BatchNorm cannot normalise a single value per channel, as of one image of 32 pixels behind a ResNet. One sample is tried,
     before the epoch's work instead of after it, and leaves no trace. Nothing is dropped or moved to another batch: at
     other sizes such a batch trains, and published runs did so.
     """
     norms = any(isinstance(module, _NormBase) and module.track_running_stats for module in model.modules())
-    if (count % batch_size if batch_size > 1 else 1) != 1 or not norms:
+    if not norms or not _alone(count, batch_size, runtime):
         return
     training = model.training
     state = random_state(runtime.device)
@@ -71,9 +79,10 @@ def check_last_batch(
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
+        alone = "in a batch" if _alone(count, batch_size, Runtime()) else "on a GPU or in a process"
         raise ValueError(
-            f"--batch_size: {batch_size} leaves one of {count} samples alone in a batch, and at this size of the images "
-            f"BatchNorm needs two; pass --batch_size {_fitting(count, batch_size)}, or larger images"
+            f"--batch_size: {batch_size} leaves one of {count} samples alone {alone}, and at this size of the images "
+            f"BatchNorm needs two; pass --batch_size {_fitting(count, batch_size, runtime)}, or larger images"
         ) from None
     finally:
         model.train(training)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn.functional import group_norm, interpolate
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from .recurrent import fits, states
+
 
 def autocasts(x: Tensor) -> bool:
     """Whether autocast acts on operations on the device of `x`."""
@@ -44,7 +46,9 @@ def run_rnn(rnn: nn.RNNBase, x: Tensor, lengths: Tensor, lengths_here: Tensor | 
     lengths = lengths.cpu() if lengths_here is None else lengths_here
     with without_autocast(x) if outside else nullcontext():
         packed = pack_padded_sequence(x.float() if outside else x, lengths, batch_first=True, enforce_sorted=False)
-        return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]
+        own = fits(rnn, x) and (outside or not autocasts(x))
+        found = states(rnn, packed) if own else rnn(packed)[0]
+        return pad_packed_sequence(found, batch_first=True, total_length=x.shape[1])[0]
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:

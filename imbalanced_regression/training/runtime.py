@@ -81,7 +81,7 @@ class Runtime:
             return DistributedDataParallel(
                 model, device_ids=[self.device.index] if gpus else None, gradient_as_bucket_view=True, **_NO_BROADCAST
             )
-        if self.device == torch.device("cuda") and torch.cuda.device_count() > 1:
+        if self._spreads():
             return DataParallel(model)
         return model
 
@@ -112,6 +112,19 @@ class Runtime:
             named = hasattr(batch, "_fields")  # a namedtuple takes its values one by one
             return type(batch)(*moved) if named else type(batch)(moved)
         return batch
+
+    def fewest_together(self, count: int) -> int:
+        """Of a batch of `count` samples over all ranks, the fewest that a BatchNorm sees together."""
+        if self.world > 1:
+            return max(1, count // self.world) if self.local_bn else count  # a rank without a sample borrows one
+        if self._spreads():
+            part = -(-count // torch.cuda.device_count())  # DataParallel's parts, the last of them smaller
+            return count - part * (-(-count // part) - 1)
+        return count
+
+    def _spreads(self) -> bool:
+        """Whether the model is called by DataParallel."""
+        return self.world == 1 and self.device == torch.device("cuda") and torch.cuda.device_count() > 1
 
     def as_full(self, batch: tuple, size: int) -> tuple:
         """A batch (inputs, targets, weights), of which the compiler is told that `size` samples over all ranks are the rule.

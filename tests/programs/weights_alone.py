@@ -16,10 +16,25 @@ class NotInstalled(MetaPathFinder):
 
 sys.meta_path.insert(0, NotInstalled())
 
+before = set(sys.modules)
+
+
+def loaded_since() -> set[str]:
+    """The packages beyond Python's own that were loaded since then: what takes long to start is what is loaded."""
+    return {name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
+
+
 import imbalanced_regression  # noqa: E402  # after the blockade
 
-if "numpy" in sys.modules:
-    sys.exit("the package imports numpy before a name is used")
+if (found := loaded_since()) != {"imbalanced_regression"}:
+    sys.exit(f"before a name is used the package has loaded {found}")
+if (modules := {name for name in sys.modules if name.startswith("imbalanced_regression.")}):
+    sys.exit(f"before a name is used the package has loaded its own {modules}")
+
+from imbalanced_regression import lds_weights as _first  # noqa: E402, F401
+
+if (found := loaded_since()) != {"imbalanced_regression", "numpy"}:
+    sys.exit(f"LDS weights have loaded {found}")
 
 from imbalanced_regression import Bins, label_density, lds_weights, lds_weights_joint, shot_metrics  # noqa: E402
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import importlib
 import json
 import os
 import re
@@ -21,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
+
+from imbalanced_regression.tools.folders import module_of
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS, SUPPORT = ROOT / "tests" / "programs", ROOT / "tests" / "support"
@@ -207,15 +208,7 @@ def completed(words: list, folder: Path, code: int = 0, ranks: int = 1, **env: s
 
 def from_folder(folder: str, name: str) -> ModuleType:
     """A benchmark folder's module; other folders have modules of the same names, so nothing of it stays registered."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(ROOT / folder))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(ROOT / folder))
-        for added in set(sys.modules) - before:
-            if str(getattr(sys.modules[added], "__file__", "")).startswith(str(ROOT / folder)):
-                del sys.modules[added]
+    return module_of(ROOT / folder, name)
 
 
 def together(scripts: list[list], folder: Path, *options: str) -> str:
