@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 PAGE = "README.md"
 MARK = "<!-- tables -->"  # in <benchmark>.md: what stands before it goes above the tables
+_BEYOND = 100  # per cent of vanilla's error; what lies beyond would hide all the rest
+
 _INTRO = """# Results
 
 Made by `make results` from the csv files in this folder, a line for each run: flags, seed, commit, hardware, date, cost and
@@ -170,6 +172,7 @@ def _errors(rows: list[Method], metric: str, published: dict[str, tuple[dict, st
     others = [name for name in known if name != metric]
     others += [name for name in ("bmase", "ccc") if all(name in run.get("scores", {}) for row in rows for run in row.metrics)]
     columns = [(metric, group) for group in GROUPS] + [(name, "overall") for name in others]
+    columns = [column for column in columns if any(np.isfinite(row.values(*column)).any() for row in rows)]
     heads = [f"{METRICS[m][0]}{'' if m in SCORES else ' all' if g == 'overall' else ' ' + g}" for m, g in columns]
     cells = [[_mean_and_deviation(row.values(name, group), METRICS[name][1]) for row in rows] for name, group in columns]
     costs = [_cost(row) for row in rows]
@@ -259,15 +262,18 @@ def _ranges(seeds: Sequence[int]) -> str:
 def gain_figure(datasets: dict[str, list[Method]], metric: str) -> bytes:
     """Methods x shots as a PNG: how much better each method is than vanilla, in per cent of vanilla, with 95 % intervals.
 
-    A panel for each shot, a row for each method, a colour for each data set. One seed has no interval and a hollow mark.
+    A panel for each shot that has test samples, a row for each method, a colour for each data set. One seed has no interval
+    and a hollow mark; a gain beyond 100 % is an arrow at the edge.
     """
     from .drawing import BAR, LINE, MUTED, OTHER, new_figure, png
 
     colors = (OTHER, LINE, "#c49a3a", "#6a9a58", BAR, MUTED)
     names = list(dict.fromkeys(row.name for rows in datasets.values() for row in rows if row.name != "vanilla"))
-    fig = new_figure(11, 1.5 + (0.16 + 0.09 * len(datasets)) * max(len(names), 1))
-    panels = fig.subplots(1, len(GROUPS), sharey=True)
-    for axes, group in zip(panels, GROUPS):
+    bases = [row for rows in datasets.values() for row in rows if row.name == "vanilla"]
+    groups = [group for group in GROUPS if any(np.isfinite(_mean(base.values(metric, group))) for base in bases)] or ["overall"]
+    fig = new_figure(9, 1.5 + (0.16 + 0.09 * len(datasets)) * max(len(names), 1))
+    panels = np.atleast_1d(fig.subplots(1, len(groups), sharey=True))
+    for axes, group in zip(panels, groups):
         axes.axvline(0, color=MUTED, lw=0.8)
         for number, (dataset, rows) in enumerate(datasets.items()):
             base = next((row for row in rows if row.name == "vanilla"), None)
@@ -284,8 +290,9 @@ def gain_figure(datasets: dict[str, list[Method]], metric: str) -> bytes:
                 color = colors[number % len(colors)]
                 if not math.isnan(low):
                     axes.plot([low, high], [at, at], color=color, lw=1.4)
-                axes.plot([gain.mean()], [at], "o", ms=4, color=color, mfc="white" if math.isnan(low) else color,
-                          label=dataset if group == GROUPS[0] else None)
+                mark = "<" if gain.mean() < -_BEYOND else ">" if gain.mean() > _BEYOND else "o"
+                axes.plot([np.clip(gain.mean(), -_BEYOND, _BEYOND)], [at], mark, ms=4, color=color, clip_on=mark == "o",
+                          mfc="white" if math.isnan(low) else color, label=dataset if axes is panels[0] else None)
         axes.set_title("all" if group == "overall" else f"{group}-shot", fontsize=10)
         axes.set_xlabel(f"{METRICS[metric][0]} gain, %", fontsize=9)
         axes.grid(axis="x", color="#e8e8e8", lw=0.6)
@@ -304,4 +311,4 @@ def gain_figure(datasets: dict[str, list[Method]], metric: str) -> bytes:
 def _bounded(axes) -> None:
     """An interval of two or three seeds can be wider than all the rest together: it is cut off where it would hide them."""
     low, high = axes.get_xlim()
-    axes.set_xlim(max(low, -100), min(high, 100))
+    axes.set_xlim(max(low, -_BEYOND), min(high, _BEYOND))
