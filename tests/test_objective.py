@@ -247,6 +247,25 @@ def as_it_is(batch):
     return batch
 
 
+def test_a_sample_alone_in_the_last_batch_gives_a_loss_over_the_whole_batch_nothing():
+    """5,249 pairs of STS-B-DIR in the published batches of 128 leave one alone; BMC itself refuses a single row."""
+    features, targets, weights = vectors(1)
+    outputs = torch.ones(1, 1, requires_grad=True)
+    objective = Objective(BMC(1.0), [(2.0, lambda features, targets, preds, weights: preds.square().sum())])
+    loss = objective(outputs, features, targets, weights)
+    loss.backward()
+    assert loss == 2 and outputs.grad == 4  # the term's alone
+
+
+def test_a_run_whose_last_batch_is_one_sample_trains_with_a_loss_over_the_whole_batch(tmp_path):
+    result, _ = toy.run(tmp_path / "run", model=toy.make_model(fds=False), criterion=BMC(1.0), batch_size=89, epochs=2)
+    assert np.isfinite(result["test"]["overall"]["mse"])
+    for size, count in ((1, 90), (16, 1)):
+        with pytest.raises(ValueError, match=f"--batch_size: the loss compares the samples of a batch, found {size} and {count}"):
+            toy.run(tmp_path / "no", model=toy.make_model(fds=False), splits=toy.make_splits(count), criterion=BMC(1.0),
+                    batch_size=size)
+
+
 def test_a_data_set_that_reads_whole_batches_gives_views_too():
     data = Rows(10, 0)
     splits = Splits(data, data, data, collate=as_it_is)

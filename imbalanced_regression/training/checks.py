@@ -31,11 +31,10 @@ def check_batches(model: Regressor, splits: Splits, objective: Objective, plan: 
         )
     runtime.place(model)
     count: int = len(splits.train)  # type: ignore[arg-type]
-    alone = count % plan.batch_size == 1 or plan.batch_size == 1
-    if alone and objective.whole_batch and torch.as_tensor(splits.train[0][1]).numel() == 1:
+    if min(plan.batch_size, count) == 1 and objective.whole_batch and torch.as_tensor(splits.train[0][1]).numel() == 1:
         raise ValueError(
-            f"--batch_size: {plan.batch_size} leaves one of {count} samples alone in a batch, and the loss compares the "
-            f"samples of a batch; pass --batch_size {_fitting(count, plan.batch_size)}"
+            f"--batch_size: the loss compares the samples of a batch, found {plan.batch_size} and {count} training samples; "
+            "pass 2 or more, for example 64"
         )
     passes = {count: splits.train}
     if model.fds is not None and plan.fds_stats == "second_pass" and splits.stats is not None:

@@ -44,7 +44,7 @@ class Objective(nn.Module):
     Args:
         criterion: (outputs, targets, weights) -> scalar, the mean over the batch; a module if it learns. One that also takes
             `epoch` and `epochs` is given them. With an attribute `whole_batch = True` it gets the rows of all processes
-            instead of this one's. None leaves the terms alone (pre-training).
+            instead of this one's, and is 0 for a last batch of one row. None leaves the terms alone (pre-training).
         terms: (strength, term) each, term: (features (B, D), targets (B, M), predictions (B, M), weights (B, ...)) -> scalar.
             A term's `finish_epoch(epoch)`, where it has one, is called at the end of each epoch.
         unit: the criterion gets outputs and targets divided by it, for losses published in another unit than the label's.
@@ -130,7 +130,8 @@ class Objective(nn.Module):
         if self.criterion is None:
             loss = 0.0 * outputs.sum()  # the head takes part in the exchange of gradients, without any
         elif rows is not None and self.whole_batch:
-            loss = self._criterion(rows[4], rows[1], rows[3], moment)
+            # the last sample of a pass may be left alone, as on STS-B-DIR in batches of 128, and has none to be compared with
+            loss = self._criterion(rows[4], rows[1], rows[3], moment) if len(rows[4]) > 1 else 0.0 * rows[4].sum()
         else:
             loss = moment.share * self._criterion(outputs, targets, weights, moment)
         for strength, term in self.terms:
