@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import shutil
 import socket
 
 import numpy as np
@@ -308,6 +310,27 @@ def test_a_scheduler_that_sets_rank_without_torchrun_is_one_process(monkeypatch)
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     assert runtime.start("cpu").world == 1
+
+
+# -- the log -----------------------------------------------------------------------------------------------------------
+
+
+def test_runs_one_after_the_other_have_a_log_each_and_outlive_deleted_folders(tmp_path, caplog):
+    caplog.set_level("INFO")  # own code has no start_log
+    one, two, three = (tmp_path / name for name in ("one", "two", "three"))
+    toy.run(one, epochs=1, seed=1)
+    before = (one / "training.log").read_text()
+    toy.run(two, epochs=1, seed=2)
+    assert "epoch 1/1" in before
+    assert (one / "training.log").read_text() == before
+    for handler in logging.getLogger().handlers:
+        if getattr(handler, "baseFilename", "").endswith("training.log"):
+            handler.close()  # as logging.shutdown does
+    shutil.rmtree(two)
+    logging.getLogger("somebody").info("between two runs")
+    toy.run(three, epochs=1, seed=3)
+    assert "epoch 1/1" in (three / "training.log").read_text()
+    assert not two.exists()
 
 
 # -- a last batch of one -----------------------------------------------------------------------------------------------

@@ -30,8 +30,14 @@ def start_log(runtime: Runtime) -> None:
 
 
 def log_to(folder: Path) -> None:
-    """From now on, and for what was said since `start_log`, also log to training.log in `folder`."""
+    """From now on, and for what was said since `start_log`, also log to training.log in `folder`.
+
+    The logs of earlier runs end, but for one in a folder around this: a stage's lines stand in its run's log too.
+    """
     root, path = logging.getLogger(), folder / "training.log"
+    for other in [Path(handler.baseFilename).parent for handler in root.handlers if isinstance(handler, _LogFile)]:
+        if other not in path.absolute().parents:
+            end_log(other)
     if any(handler.baseFilename == str(path.absolute()) for handler in root.handlers if isinstance(handler, _LogFile)):
         return
     file = _LogFile(path, encoding="utf-8")
@@ -55,6 +61,13 @@ def end_log(folder: Path) -> None:
 
 class _LogFile(logging.FileHandler):
     """A log that cannot be written, on a full disk, ends the run instead of printing a traceback for every line."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # closed by somebody else, it would be opened anew, which a run that is over and deleted has no folder for
+        if self.stream is None and not Path(self.baseFilename).parent.is_dir():
+            logging.getLogger().removeHandler(self)
+            return
+        super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]
