@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import signal as signals
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -88,17 +90,23 @@ def guard(main: Callable[[], None]) -> None:
             message = _way_out(error) or message
         elif isinstance(error, EOFError):
             raise
-        print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
-        sys.exit(2)
+        _ended(message)
     except (MemoryError, RuntimeError) as error:
         way_out = _way_out(error)
         if way_out is None:
             raise
-        print(f"{Path(sys.argv[0]).name}: error: {way_out}", file=sys.stderr)
-        sys.exit(2)
+        _ended(way_out)
     except interrupt.Interrupted as signal:
         print(f"{Path(sys.argv[0]).name}: {signal}", file=sys.stderr)
         sys.exit(signal.exit_code)
+
+
+def _ended(message: str) -> NoReturn:
+    """One line and exit code 2. From here on nobody hears of dead workers: torch would add a traceback to the line."""
+    if hasattr(signals, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signals.signal(signals.SIGCHLD, signals.SIG_DFL)
+    print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _open_streams() -> None:
