@@ -128,6 +128,33 @@ def test_the_page_has_means_differences_intervals_and_corrected_p(sweep, tmp_pat
     assert "| inv | 0-3 | `--inv` | c0ffee | a CPU, 2 cores | 2026-11-28 |" in text
 
 
+def test_shots_without_test_labels_have_no_column_and_no_panel(sweep, tmp_path):
+    for path in sweep.rglob("metrics.json"):
+        content = json.loads(path.read_text())
+        content["test"]["many"] = {"count": 0}
+        path.write_text(json.dumps(content))
+    commons.add(tmp_path / "toy.csv", [sweep])
+    assert "| method | seeds | MAE all | MAE medium | MAE few |" in results.write(tmp_path, tmp_path)[-1].read_text()
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imbalanced_regression.tools.drawing.png", lambda figure: drawn.append(figure) or b"")
+        results.write(tmp_path, tmp_path)
+    assert [axes.get_title() for axes in drawn[0].axes] == ["all", "medium-shot", "few-shot"]
+
+
+def test_a_gain_beyond_the_axis_is_an_arrow_at_its_edge(tmp_path):
+    errors = {"vanilla": [1.0, 1.1, 1.2], "harm": [4.0, 4.1, 4.2], "none": [1.0, 1.1, 1.2]}
+    make_sweep(tmp_path / "sweep", errors)
+    commons.add(tmp_path / "toy.csv", [tmp_path / "sweep"])
+    drawn = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imbalanced_regression.tools.drawing.png", lambda figure: drawn.append(figure) or b"")
+        results.write(tmp_path, tmp_path)
+    marks = {line.get_marker(): line.get_xdata()[0] for line in drawn[0].axes[0].lines if line.get_marker() in ("<", "o")}
+    assert marks["<"] == -100
+    assert marks["o"] == 0
+
+
 def test_several_data_sets_are_ranked(tmp_path):
     for dataset, factor in (("a", 1.0), ("b", 2.0)):
         make_sweep(tmp_path / "sweep", {name: [factor * e for e in row] for name, row in ERRORS.items()}, dataset=dataset)

@@ -90,10 +90,11 @@ def test_the_flags_that_the_guide_names_exist():
     shown = "".join(
         execute(["train.py", "--help"], ROOT / folder) for folder in ("agedb-dir", "sts-b-dir", "nyud2-dir", "shhs-dir")
     )
-    # of the tools and torchrun; of the example
-    other = {"--target", "--nproc_per_node", "--log_cosh_scale", "--loss", "--ensemble", "--metrics"}
+    tools = ("inspect", "compare", "sweep", "verify")
+    shown += "".join(execute(["-m", "imbalanced_regression", tool, "--help"], ROOT) for tool in tools)
+    other = {"--nproc_per_node", "--log_cosh_scale"}  # torchrun's, and the example's
     for page in PAGES:
-        if page.stem in ("machines", "results"):  # torchrun's, Docker's, the sweep's and those of compare
+        if page.stem == "machines":  # torchrun's and Docker's
             continue
         for flag in set(re.findall(r"(?<![\w-])--[a-z]\w*", page.read_text())) - other:
             assert re.search(rf"{flag}\b", shown), f"{page.name}: {flag}"
