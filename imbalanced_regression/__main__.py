@@ -42,6 +42,7 @@ _COMPARE = f"""The paper's table from finished runs: methods x all, many, medium
     {PROGRAM} compare checkpoint --metrics sera ccc --cost        # metrics that the runs lack come from their predictions
     {PROGRAM} compare sweep --published --format latex            # several data sets at once, and ranks over them
     {PROGRAM} compare sweep --commons results/uci-dir.csv         # a line for each run that `sweep` has made
+    {PROGRAM} compare sweep --decides results/what_decides.csv    # gains beside imbalance, size of the model, ...
     {PROGRAM} compare --ensemble runs/vanilla runs/inverse        # and the mean of their predictions, paired by seed
 
 Runs whose flags are equal but for the seed and the names of files are one method: mean +- standard deviation (n - 1).
@@ -128,6 +129,8 @@ def parse_args() -> Namespace:
     compare.add_argument("--cost", action="store_true", help="seconds per epoch, peak memory and parameters of each method")
     compare.add_argument("--published", action="store_true", help="published numbers beside ours, of runs that `sweep` made")
     compare.add_argument("--commons", type=Path, metavar="CSV", help="add the runs to this csv instead, a line for each")
+    compare.add_argument("--decides", type=Path, metavar="CSV",
+                         help="add the gains of these runs to this csv instead, beside what sets their settings apart")
     compare.add_argument("--split", choices=("test", "val"), default="test", help="which metrics of the runs")
     compare.add_argument("--out", type=Path, default=Path("gain.png"), metavar="PNG", help="where the picture goes")
 
@@ -234,7 +237,7 @@ def run_inspect(args: Namespace) -> None:
 def run_compare(args: Namespace) -> None:
     from tempfile import TemporaryDirectory
 
-    from .tools import commons, compare, ensemble, later, overview
+    from .tools import commons, compare, decides, ensemble, later, overview
 
     members = args.ensemble or []
     if not args.runs and not members:
@@ -242,6 +245,10 @@ def run_compare(args: Namespace) -> None:
     if args.commons is not None:
         added, total = commons.add(args.commons, args.runs)
         _say(f"{args.commons}: {added} runs added or renewed, {total} lines")
+    if args.decides is not None:
+        added, total = decides.add(args.decides, args.runs)
+        _say(f"{args.decides}: {added} settings added or renewed, {total} in all")
+    if args.commons is not None or args.decides is not None:
         return
     if not args.out.parent.is_dir():
         raise ValueError(f"--out: there is no folder {args.out.parent}")

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import files
 from ..metrics import GROUPS, SCORES, SHOTS
-from . import commons, evidence, tables
+from . import commons, decides, evidence, tables
 from .commons import Line
 from .compare import METRICS, Method, choose_metrics
 from .rows import FILE, read_benchmark
@@ -48,7 +48,7 @@ def write(folder: Path, benchmarks: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ValueError(f"DIR: there is no folder {folder}")
-    found = sorted(folder.glob("*.csv"))
+    found = sorted(path for path in folder.glob("*.csv") if path.name != decides.FILE)
     if not found:
         raise ValueError(f"DIR: {folder} holds no csv; `compare RUN ... --commons {folder}/NAME.csv` makes one from runs")
     read = {path.stem: commons.read(path) for path in found}
@@ -63,6 +63,9 @@ def write(folder: Path, benchmarks: Path) -> list[Path]:
         if ranked is not None:
             written.append(folder / f"{name}-ranks.png")
             files.write(written[-1], evidence.rank_figure(*ranked, f"{METRICS[metric][0]}, {len(datasets)} data sets"))
+    if (folder / decides.FILE).is_file():
+        written.append((folder / decides.FILE).with_suffix(".png"))
+        files.write(written[-1], decides.figure(decides.read(folder / decides.FILE)))
     files.write(folder / PAGE, page(read, folder, benchmarks))
     return [*written, folder / PAGE]
 
@@ -72,10 +75,17 @@ def page(read: dict[str, list[Line]], folder: Path, benchmarks: Path) -> str:
     runs = sum(len(lines) for lines in read.values())
     benchmark_word = "benchmark" if len(read) == 1 else "benchmarks"
     parts = [_INTRO.format(totals=f"{runs} runs on {len(read)} {benchmark_word}")]
-    parts.append("\n".join(f"- [{name}](#{name.lower()}): {_summary(lines)}" for name, lines in read.items()))
+    several = decides.read(folder / decides.FILE) if (folder / decides.FILE).is_file() else []
+    entries = [f"- [{name}](#{name.lower()}): {_summary(lines)}" for name, lines in read.items()]
+    if several:
+        entries.append(f"- [What decides](#what-decides): gains in {len(several)} settings, beside what sets them apart")
+    parts.append("\n".join(entries))
     for name, lines in read.items():
         above, below = conclusions(folder / f"{name}.md")
         parts += [f"## {name}", above, *_tables(name, lines, benchmarks / name), below]
+    if several:
+        above, below = conclusions((folder / decides.FILE).with_suffix(".md"))
+        parts += ["## What decides", above, *decides.section(several), below]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

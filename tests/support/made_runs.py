@@ -34,15 +34,18 @@ def make_run(folder: Path, seed: int, error: float, reweight: str = "none", labe
 
 def make_sweep(
     root: Path, errors: dict[str, list[float]], *, dataset: str = "", benchmark: str = "toy-dir", commit: str = "c0ffee",
+    shared: str = "", parameters: int = 1234,
 ) -> Path:
-    """As `sweep` leaves them: {row: the error of each seed}; a row's flags are --NAME and the data set's --table."""
+    """As `sweep` leaves them: {row: the error of each seed}; a row's flags are the data set's --table, `shared`, and --NAME
+    but for vanilla."""
     for name, of_seeds in errors.items():
         for seed, error in enumerate(of_seeds):
-            place = root / benchmark / dataset / f"{name}-abc123" / f"seed{seed}"
+            place = root / benchmark / dataset / f"{name}-{'-'.join(shared.split()) or 'abc123'}" / f"seed{seed}"
             make_run(place / "run", seed, error, name)
-            cost = {"seconds_per_epoch": 0.5 + seed, "memory_mib": 100.0, "parameters": 1234, "device": "cpu"}
+            cost = {"seconds_per_epoch": 0.5 + seed, "memory_mib": 100.0, "parameters": parameters, "device": "cpu"}
             (place / "run" / "cost.json").write_text(json.dumps(cost))
-            flags = f"--table {dataset} --data_dir /somewhere/x --{name}" if dataset else f"--data_dir /somewhere/x --{name}"
+            parts = [f"--table {dataset}" if dataset else "", "--data_dir /somewhere/x", shared]
+            flags = " ".join(filter(None, [*parts, "" if name == "vanilla" else f"--{name}"]))
             record = {
                 "benchmark": benchmark, "dataset": dataset, "row": name, "seed": seed, "flags": flags, "seconds": 12.5,
                 "date": "2026-11-28", "software": {"version": "0.1.0", "commit": commit, "changed": False},
