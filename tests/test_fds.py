@@ -932,3 +932,48 @@ def test_edges_of_other_methods_are_not_cast_either(kind):
     bins, labels = Bins.uniform(0, 5, 50), torch.arange(50).double() / 10
     for method in (OrdinalEntropy(bins=bins), SRL(bins, 4)):
         assert bin_of(labels, method.to(kind)._edges).tolist() == list(range(50))
+
+
+def test_the_tables_of_a_step_are_kept_and_follow_every_change_of_the_buffers():
+    features, labels, fds = torch.randn(400, 6), torch.rand(400) * 20, FDS(6, 20)
+    fds.update_running_stats(features, labels, 0)
+    made = []
+    fds._movements = lambda *parts: made.append(0) or FDS._movements(fds, *parts)
+
+    def moved() -> torch.Tensor:
+        fresh = copy.deepcopy(fds)  # a copy keeps nothing
+        assert fresh._tables._tables is None
+        del fresh._movements
+        found = fds.smooth(features, labels, 1)
+        assert torch.equal(found, fresh.smooth(features, labels, 1))
+        return found
+
+    first = moved()
+    assert torch.equal(moved(), first)
+    assert len(made) == 1
+    changes = [
+        lambda: fds.running_mean_last_epoch[3].add_(1), lambda: fds.running_var_last_epoch.mul_(2),
+        lambda: fds.smoothed_mean_last_epoch.copy_(fds.running_mean), lambda: fds.num_samples_tracked.detach()[5:].zero_(),
+        lambda: fds.load_state_dict(FDS(6, 20).state_dict()), lambda: fds.update_running_stats(features * 3, labels, 1),
+        lambda: setattr(fds, "smoothed_var_last_epoch", fds.smoothed_var_last_epoch * 1.5),
+    ]
+    for number, change in enumerate(changes, start=2):
+        before = moved()
+        change()
+        assert not torch.equal(moved(), before), number
+        assert len(made) == number
+
+
+def test_tables_made_without_a_gradient_serve_a_step_with_one():
+    features, labels, fds = torch.randn(40, 3), torch.rand(40) * 4, FDS(3, 4)
+    fds.update_running_stats(features, labels, 0)
+    with torch.inference_mode():
+        inside = fds.smooth(features, labels, 1)
+    z = features.clone().requires_grad_()
+    out = fds.smooth(z, labels, 1)
+    out.sum().backward()
+    assert torch.equal(out, inside)
+    with torch.inference_mode():
+        made = FDS(3, 4)
+        made.update_running_stats(features, labels, 0)
+        assert torch.equal(made.smooth(features, labels, 1), inside)

@@ -6,7 +6,7 @@ size is ever made, on the way back as well. Elsewhere it is the plain expression
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -33,6 +33,50 @@ def moved(features: Tensor, tables: Tables, index: Tensor | None, dtype: torch.d
     )
     # not folded into z * s + shift: with a large mean and a small variance that loses all digits in float32
     return torch.addcmul(smoothed, features - mean, scale).to(features.dtype)
+
+
+def movements(
+    clip: tuple[float, float], mean: Tensor, var: Tensor, smoothed_mean: Tensor, smoothed_var: Tensor, tracked: Tensor
+) -> Tables:
+    """mu, s and mu~ of statistics (..., D) and counts (...): such as move nothing in bins and channels that have none."""
+    tracked = tracked.reshape(*mean.shape[:-1], 1)
+    scale = (smoothed_var / var).clamp_(*clip).sqrt_()
+    # where every row is seen and every channel varies, to ask is all that it takes
+    look = may_look(var) and var.numel() > 0
+    if look and tracked.min() > 0 and var.min() > 0 and smoothed_var.min() >= 0:
+        return mean, scale, smoothed_mean
+    moves = (tracked > 0) & (var > 0) & (smoothed_var >= 0)
+    return torch.where(moves, mean, 0), torch.where(moves, scale, 1), torch.where(moves, smoothed_mean, 0)
+
+
+def can_keep(sources: Sequence[Tensor]) -> bool:
+    """Whether tables of these may be kept: tensors of inference mode do not count what is written to them."""
+    return not torch.is_inference_mode_enabled() and not any(source.is_inference() for source in sources)
+
+
+class Kept:
+    """Tables made of some tensors, kept for as long as none of these is written to or replaced. A copy begins empty.
+
+    What is written through `.data` or an array that shares the memory is not noticed; nothing here does that.
+    """
+
+    def __init__(self) -> None:
+        self._of: list[tuple[Tensor, int]] = []
+        self._tables: Tables | None = None
+
+    def of(self, sources: Sequence[Tensor], make: Callable[..., Tables]) -> Tables:
+        """`make(*sources)`, or what it gave before."""
+        same = len(self._of) == len(sources) and all(
+            source is known and source._version == version for source, (known, version) in zip(sources, self._of)
+        )
+        if self._tables is None or not same:
+            with torch.no_grad():
+                self._tables = make(*sources)
+            self._of = [(source, source._version) for source in sources]
+        return self._tables
+
+    def __reduce__(self):
+        return Kept, ()
 
 
 class _Moved(torch.autograd.Function):

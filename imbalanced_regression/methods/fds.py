@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..bins import Bins, as_array, check_bins
 from . import bin_statistics
 from .bin_statistics import Sums, merged_over_ranks, smoothed_over_bins, zero_sums
-from .calibration import Tables, moved
+from .calibration import Kept, Tables, can_keep, moved, movements
 from .own_types import OwnTypes
 from .rows import may_look
 from .windows import get_lds_kernel_window
@@ -75,20 +75,9 @@ class FDS(OwnTypes):
         return super().__new__(chosen if cls is FDS else type(cls.__name__, (cls, chosen), {"__module__": cls.__module__}))
 
     def __init__(
-        self,
-        feature_dim: int,
-        bucket_num: int | None = None,
-        bucket_start: int = 0,
-        start_update: int = 0,
-        start_smooth: int = 1,
-        kernel: str = "gaussian",
-        ks: int = 5,
-        sigma: float = 2,
-        momentum: float | None = 0.9,
-        *,
-        bins: Bins | None = None,
-        clip: tuple[float, float] = (0.1, 10.0),
-        kind: str = "own",
+        self, feature_dim: int, bucket_num: int | None = None, bucket_start: int = 0, start_update: int = 0,
+        start_smooth: int = 1, kernel: str = "gaussian", ks: int = 5, sigma: float = 2, momentum: float | None = 0.9, *,
+        bins: Bins | None = None, clip: tuple[float, float] = (0.1, 10.0), kind: str = "own",
     ):
         super().__init__()
         if bucket_num is None:
@@ -126,6 +115,7 @@ class FDS(OwnTypes):
         self._sums: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
         self._odd: Tensor | None = None  # how many of the epoch's labels lie outside the bins, and are no finite numbers, (2,)
         self._warned = False
+        self._tables = Kept()
 
     def extra_repr(self) -> str:
         return (
@@ -157,24 +147,28 @@ class FDS(OwnTypes):
         return moved(features, *self._calibration(rows), dtype)
 
     def _calibration(self, rows: Tensor) -> tuple[Tables, Tensor | None]:
-        """mu, scale and mu~ for the rows (B, ...) of labels: tables (K, D) and an index into them, or (B, ..., D) and None,
-        whichever are fewer, from the buffers as they are: nothing is out of date."""
+        """mu, scale and mu~ for the rows (B, ...) of labels: tables (K, D) and an index into them, or (B, ..., D) and None."""
         statistics = [
             self.running_mean_last_epoch, self.running_var_last_epoch,
-            self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch, self.num_samples_tracked[:, None],
+            self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch, self.num_samples_tracked,
         ]
-        few = rows.numel() < len(self.num_samples_tracked)
-        if few:
-            statistics = [nn.functional.embedding(rows, part) for part in statistics]
-        mean, var, smoothed_mean, smoothed_var, tracked = statistics
-        scale = (smoothed_var / var).clamp_(*self.clip).sqrt_()
-        # where every row is seen and every channel varies, to ask is all that it takes
-        look = may_look(var) and var.numel() > 0
-        if not (look and tracked.min() > 0 and var.min() > 0 and smoothed_var.min() >= 0):
-            moves = (tracked > 0) & (var > 0) & (smoothed_var >= 0)
-            mean, smoothed_mean = torch.where(moves, mean, 0), torch.where(moves, smoothed_mean, 0)
-            scale = torch.where(moves, scale, 1)
-        return (mean, scale, smoothed_mean), None if few else rows
+        rows = self._placed(rows)
+        if may_look(rows) and can_keep(statistics):
+            return self._tables.of(statistics, self._movements), rows
+        return self._looked_up(rows, statistics)
+
+    def _looked_up(self, rows: Tensor, statistics: list[Tensor]) -> tuple[Tables, Tensor | None]:
+        """`_calibration` where no tables are kept: of all rows, or of those asked for, whichever are fewer."""
+        if rows.numel() < len(self.num_samples_tracked):
+            return self._movements(*(nn.functional.embedding(rows, part.view(len(part), -1)) for part in statistics)), None
+        return self._movements(*statistics), rows
+
+    def _placed(self, rows: Tensor) -> Tensor:
+        """Rows of the statistics -> rows of `_movements`."""
+        return rows
+
+    def _movements(self, *statistics: Tensor) -> Tables:
+        return movements(self.clip, *statistics)
 
     def _checked(self, features: Tensor, labels) -> Tensor:
         """The labels as a tensor beside the features: (B,), or (B, H, W) for dense features."""

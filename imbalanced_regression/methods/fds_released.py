@@ -57,21 +57,26 @@ class ReleasedFDS(FDS):
 
     # -- during the epoch ----------------------------------------------------------------------------------------------
 
-    def _calibration(self, rows: Tensor) -> tuple[Tables, Tensor | None]:
-        mean, var = self.running_mean_last_epoch, self.running_var_last_epoch
-        smoothed_mean, smoothed_var = self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch
+    def _placed(self, rows: Tensor) -> Tensor:
+        """As in `FDS`, with one row more, of the identity, for the labels outside."""
+        last = len(self.num_samples_tracked) - 1
+        for outside, edge in ((last + 1, 0), (last + 2, last)):
+            rows = torch.where((rows == outside) & (rows == edge).any(), edge, rows)
+        return rows.clamp(max=last + 1)
+
+    def _looked_up(self, rows: Tensor, statistics: list[Tensor]) -> tuple[Tables, Tensor | None]:
+        return self._movements(*statistics), rows
+
+    def _movements(self, *statistics: Tensor) -> Tables:
+        mean, var, smoothed_mean, smoothed_var, _ = statistics
         moves = (var != 0) if self.bins is None else (var > 0) & (smoothed_var >= 0)
         moves &= var.sum(dim=1, keepdim=True) >= _LEAST_VARIANCE
         scale = (smoothed_var / var).clamp(*self.clip).sqrt()
         parts = ((moves, mean, 0), (moves, scale, 1), (moves, smoothed_mean, 0))
-        last = len(mean) - 1
-        for outside, edge in ((last + 1, 0), (last + 2, last)):
-            rows = torch.where((rows == outside) & (rows == edge).any(), edge, rows)
-        # one row more, of the identity, for the labels outside
         mean, scale, smoothed_mean = (
             torch.cat([torch.where(*part), mean.new_full((1, mean.shape[1]), part[2])]) for part in parts
         )
-        return (mean, scale, smoothed_mean), rows.clamp(max=last + 1)
+        return mean, scale, smoothed_mean
 
     def _rows(self, features: Tensor, labels: Tensor) -> Tensor:
         """As in `FDS`; without bins also row K for below the first bin, K + 1 above the last, K + 2 between two bins."""
@@ -105,7 +110,7 @@ class ReleasedFDS(FDS):
             return
         self.epoch += 1
         everywhere = torch.ones_like(self.num_samples_tracked[:, None])
-        for running, last, smoothed in self._tables():
+        for running, last, smoothed in self._pairs():
             last.copy_(running)
             smoothed.copy_(smoothed_over_bins(running, everywhere > 0, self._window))
         self._shared = self.share
@@ -116,7 +121,7 @@ class ReleasedFDS(FDS):
         self.observe(features, labels)
         self._update_running(epoch)
 
-    def _tables(self) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    def _pairs(self) -> tuple[tuple[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]:
         return (
             (self.running_mean, self.running_mean_last_epoch, self.smoothed_mean_last_epoch),
             (self.running_var, self.running_var_last_epoch, self.smoothed_var_last_epoch),
@@ -141,7 +146,7 @@ class ReleasedFDS(FDS):
         else:
             keep = torch.full_like(count, self.momentum)
         keep = torch.where(count > 0, keep if epoch > self.start_update else torch.zeros_like(keep), 1.0)
-        for (running, last, _), new in zip(self._tables(), (mean, var)):
+        for (running, last, _), new in zip(self._pairs(), (mean, var)):
             values = new.lerp_(running.to(new.dtype), keep)
             running.copy_(_filled(values, count[:, 0] > 0) if self.fill_empty else values)
             if self._shared:
