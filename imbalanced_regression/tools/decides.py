@@ -166,7 +166,7 @@ def to_csv(settings: Iterable[Setting]) -> str:
     for setting in settings:
         for method, gain in setting.gains.items():
             numbers = [*setting.factors.values(), gain.seeds, *(value for where in _WHERE for value in gain.of[where])]
-            texts = ["" if math.isnan(value) else f"{value:.6g}" for value in numbers]
+            texts = ["" if math.isnan(value) else f"{value:.8g}" for value in numbers]
             writer.writerow([*setting.key, method, setting.metric, *texts])
     return buffer.getvalue()
 
@@ -288,10 +288,12 @@ def figure(settings: Sequence[Setting], most: int = 3) -> bytes:
     """Methods x factors as a PNG: few-shot gain of each setting against the factor, a colour for each data set."""
     from .drawing import BAR, LINE, MUTED, OTHER, new_figure, png
 
+    fig = new_figure(13, 1.2 + 2.2 * max(1, min(most, len(shared_methods(settings)))))
+    from matplotlib.ticker import FuncFormatter, NullFormatter  # there, as the figure is
+
     colors = (OTHER, LINE, "#c49a3a", "#6a9a58", BAR, MUTED, "#8a6bbf", "#333333")
     names = shared_methods(settings)[:most]
     kinds = list(dict.fromkeys(setting.dataset or setting.benchmark for setting in settings))
-    fig = new_figure(13, 1.2 + 2.2 * len(names))
     panels = fig.subplots(len(names), len(FACTORS), sharey="row", squeeze=False)
     rhos = rank_correlations(settings)
     for line, method in zip(panels, names):
@@ -310,12 +312,15 @@ def figure(settings: Sequence[Setting], most: int = 3) -> bytes:
                 axes.plot([at], [gain], "o", ms=4, color=color, label=kind)
             if factor not in ("few_share", "noise"):
                 axes.set_xscale("log")
+                # not the powers that matplotlib would set as formulas
+                axes.xaxis.set_major_formatter(FuncFormatter(lambda at, _: f"{at:,.0f}" if at < 1e4 else f"{at:.0e}"))
+                axes.xaxis.set_minor_formatter(NullFormatter())
             rho = rhos[method, factor][0]
             axes.set_title("" if math.isnan(rho) else f"rho {rho:+.2f}", fontsize=9)
             axes.grid(color="#eeeeee", lw=0.6)
             axes.set_axisbelow(True)
             axes.tick_params(labelsize=8)
-            if line is panels[-1]:
+            if method == names[-1]:
                 axes.set_xlabel(heading, fontsize=9)
         line[0].set_ylabel(f"{method}\nfew-shot gain, %", fontsize=9)
         gains = np.array([setting.gains[method].of["few"][0] for setting in settings if method in setting.gains])
