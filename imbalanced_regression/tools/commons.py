@@ -111,14 +111,16 @@ def _line(place: Path) -> Line | None:
 def without_paths(words: Sequence[str]) -> list[str]:
     """Flags without those that only say where a run was made: --data_dir and its like, with their values.
 
-    Of other files that flags name by a whole path, as of a split, the name is kept."""
+    Of other files that flags name by a whole path, as of a split, the name is kept.
+    """
     kept: list[str] = []
     dropping = False
     for word in words:
         if word.startswith("--"):
             dropping = word[2:].partition("=")[0] in _PATHS
         if not dropping:
-            kept.append(Path(word).name if Path(word).is_absolute() else word)
+            flag, equals, value = word.rpartition("=")
+            kept.append(flag + equals + (Path(value).name if Path(value).is_absolute() else value))
     return kept
 
 
