@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import numpy as np
 import pytest
 from commands import ROOT
-from made_runs import make_sweep
+from made_runs import make_sweep, tool
 from scipy import stats
 
-from imbalanced_regression import __main__ as tools
 from imbalanced_regression.metrics import GROUPS
 from imbalanced_regression.tools import commons, compare, decides, evidence, results, significance, verify
 
 ERRORS = {"vanilla": [1.0, 1.2, 0.9, 1.1], "inv": [0.8, 1.0, 0.68, 0.9], "lds": [1.05, 1.15, 0.95, 1.12]}
-
-
-def tool(monkeypatch, *words) -> int:
-    """The exit code of `python -m imbalanced_regression`, in this process."""
-    monkeypatch.setattr(sys, "argv", ["tools", *map(str, words)])
-    try:
-        tools.guard(tools.main)
-    except SystemExit as end:
-        return end.code
-    return 0
 
 
 @pytest.fixture

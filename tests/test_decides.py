@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 
 import numpy as np
 import pytest
-from made_runs import make_sweep
+from made_runs import make_sweep, tool
 from scipy import stats
 
-from imbalanced_regression import __main__ as tools
 from imbalanced_regression.tools import commons, decides
-
-
-def tool(monkeypatch, *words) -> int:
-    """The exit code of `python -m imbalanced_regression`, in this process."""
-    monkeypatch.setattr(sys, "argv", ["tools", *map(str, words)])
-    try:
-        tools.guard(tools.main)
-    except SystemExit as end:
-        return end.code
-    return 0
 
 
 @pytest.fixture
@@ -144,5 +132,5 @@ def test_one_setting_and_no_few_shot_labels_are_drawn_all_the_same(tmp_path):
 
 
 def test_flags_that_name_files_keep_their_names_alone():
-    words = ["--split", "/somewhere/gap.csv", "--lr", "0.1", "--data_dir", "/somewhere"]
-    assert commons.without_paths(words) == ["--split", "gap.csv", "--lr", "0.1"]
+    words = ["--split", "/somewhere/gap.csv", "--lr", "0.1", "--data_dir", "/somewhere", "--gap=/somewhere/other.csv"]
+    assert commons.without_paths(words) == ["--split", "gap.csv", "--lr", "0.1", "--gap=other.csv"]

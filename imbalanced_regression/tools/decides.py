@@ -119,13 +119,8 @@ def _setting(benchmark: str, dataset: str, flags: str, own: dict[str, Method]) -
 
 
 def _gain(method: Method, base: Method, metric: str, group: str) -> tuple[float, float, float]:
-    ours, theirs = evidence.paired(method, base, metric, group)
-    known = np.isfinite(ours) & np.isfinite(theirs)
-    if not known.any():
-        return math.nan, math.nan, math.nan
-    better = ours - theirs if metric in evidence.BETTER_ABOVE else theirs - ours
-    gain = 100 * better[known] / abs(theirs[known].mean())
-    return float(gain.mean()), *mean_interval(gain)
+    found = evidence.gains(method, base, metric, group)
+    return (float(found.mean()), *mean_interval(found)) if len(found) else (math.nan, math.nan, math.nan)
 
 
 def _factors(run: Run, methods: Sequence[Method]) -> dict[str, float]:

@@ -126,6 +126,16 @@ def paired(method: Method, baseline: Method, metric: str, group: str) -> tuple[n
     return np.array([first[seed] for seed in seeds]), np.array([second[seed] for seed in seeds])
 
 
+def gains(method: Method, baseline: Method, metric: str, group: str) -> np.ndarray:
+    """(S,) how much better the method is on the seeds that both have and know, in per cent of the baseline's mean."""
+    ours, theirs = paired(method, baseline, metric, group)
+    known = np.isfinite(ours) & np.isfinite(theirs)
+    ours, theirs = ours[known], theirs[known]
+    if not len(ours):
+        return ours
+    return 100 * (ours - theirs if metric in BETTER_ABOVE else theirs - ours) / abs(theirs.mean())
+
+
 def differences(methods: list[Method], baseline: Method, metric: str) -> dict[tuple[str, str], tuple[float, float, int]]:
     """(method, group) -> (mean difference to the baseline, p after Holm's correction over the whole table, seeds).
 

@@ -290,9 +290,7 @@ def gain_figure(datasets: dict[str, list[Method]], metric: str) -> bytes:
             for row in rows:
                 if base is None or row is base:
                     continue
-                ours, theirs = evidence.paired(row, base, metric, group)
-                gain = 100 * (ours - theirs if metric in evidence.BETTER_ABOVE else theirs - ours) / np.abs(_mean(theirs))
-                gain = gain[np.isfinite(gain)]
+                gain = evidence.gains(row, base, metric, group)
                 if not len(gain):
                     continue
                 at = names.index(row.name) + 0.7 * ((number + 0.5) / len(datasets) - 0.5)

@@ -1,12 +1,14 @@
-"""Runs of which only the files are made, for tests of what reads them."""
+"""Runs of which only the files are made, for tests of what reads them, and the tools that do."""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
+from imbalanced_regression import __main__ as tools
 from imbalanced_regression.metrics import GROUPS
 
 
@@ -53,3 +55,13 @@ def make_sweep(
             }
             (place / "run.json").write_text(json.dumps(record))
     return root
+
+
+def tool(monkeypatch, *words) -> int:
+    """The exit code of `python -m imbalanced_regression`, in this process."""
+    monkeypatch.setattr(sys, "argv", ["tools", *map(str, words)])
+    try:
+        tools.guard(tools.main)
+    except SystemExit as end:
+        return end.code
+    return 0
