@@ -165,10 +165,10 @@ class Still(Runtime):
 
 @pytest.mark.parametrize(
     ("device", "amp", "fused"),
-    [("cuda", torch.float16, True), ("cuda", torch.bfloat16, False), ("cuda", None, False), ("cpu", torch.float16, False)],
+    [("cuda", torch.float16, True), ("cuda", torch.bfloat16, False), ("cuda", None, False), ("cpu", None, True)],
 )
-def test_a_scaled_step_is_fused_on_a_gpu(monkeypatch, device, amp, fused):
-    """Otherwise it asks the host whether a gradient has overflowed, and that waits for the whole backward pass."""
+def test_a_step_is_fused_on_the_cpu_and_where_it_is_scaled(monkeypatch, device, amp, fused):
+    """On the CPU it is then one call; a scaled one otherwise asks whether a gradient has overflowed, and waits for that."""
     asked, make = [], Plan.make_optimizer
     monkeypatch.setattr(Plan, "make_optimizer", lambda plan, groups, fused: asked.append(fused) or make(plan, groups))
     with warnings.catch_warnings():

@@ -180,18 +180,20 @@ def test_flags_that_cannot_be_end_with_one_line_and_exit_code_2(flags, named, tm
     assert len(said.strip().splitlines()) == 1
 
 
-def test_gradient_boosting_leaves_a_runs_files_and_chooses_its_trees_by_the_validation_rows(tmp_path):
+@pytest.mark.parametrize(("asked", "named"), [(["--reweight", "inverse", "--lds"], "_lds_gau_5_2"), ([], "")])
+def test_gradient_boosting_leaves_a_runs_files_and_chooses_its_trees_by_the_validation_rows(tmp_path, asked, named):
+    """Without weights scikit-learn is given none, as its own users would leave them out."""
     from sklearn.ensemble import HistGradientBoostingRegressor
 
-    flags = ["--data_dir", "sample", "--epochs", "12", "--model", "gbdt", "--reweight", "inverse", "--lds", "--lr", "0.7"]
+    flags = ["--data_dir", "sample", "--epochs", "12", "--model", "gbdt", *asked, "--lr", "0.7"]
     execute(["train.py", *flags, "--store_root", tmp_path, "--device", "cpu"], UCI)
     (folder,) = tmp_path.iterdir()
-    assert folder.name == "uci_concrete_gbdt_lds_gau_5_2_boosting_l1_0.7_all"
+    assert folder.name == f"uci_concrete_gbdt{named}_boosting_l1_0.7_all"
     assert {"args.json", "metrics.json", "predictions.csv", "report.png", "training.log"} <= {f.name for f in folder.iterdir()}
 
     data = from_folder("uci-dir", "datasets").read_splits("concrete", UCI / "sample")
     utils = from_folder("uci-dir", "utils")
-    weights = utils.sample_weights(utils.TABLES["concrete"].bins, data["train"].labels, "inverse", True)
+    weights = utils.sample_weights(utils.TABLES["concrete"].bins, data["train"].labels, "inverse", True) if asked else None
     slow = {}
     for count in range(1, 13):
         model = HistGradientBoostingRegressor(loss="absolute_error", learning_rate=0.7, max_iter=count, max_features=0.8,

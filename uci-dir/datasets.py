@@ -35,8 +35,9 @@ class RowDataset(Dataset):
 
     def __getitems__(self, indices: list[int]) -> tuple[Tensor, Tensor, Tensor]:
         """A batch: (B, D), (B, 1), (B, 1) or (B, heads)."""
-        weights = torch.tensor(self.weights[indices]).reshape(len(indices), -1)
-        return self.inputs[indices], torch.tensor(self.labels[indices])[:, None], weights
+        rows = np.asarray(indices)  # once, for each indexing by a list would convert it anew
+        weights = torch.from_numpy(self.weights[rows]).reshape(len(rows), -1)
+        return self.inputs[torch.from_numpy(rows)], torch.from_numpy(self.labels[rows])[:, None], weights
 
 
 def collate(batch):

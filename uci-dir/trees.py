@@ -55,7 +55,9 @@ def run(args: Namespace, data: Mapping, metrics: Callable[..., dict], folder: Pa
         random_state=args.seed,
     )
     with locked_folder(folder, settings(args), runtime, overwrite=args.overwrite):
-        model.fit(train.inputs.numpy(), train.labels, sample_weight=train.weights)
+        # equal weights are none: a median of a leaf takes scikit-learn a tenth of the time of a weighted one
+        weights = None if (train.weights == train.weights[0]).all() else train.weights
+        model.fit(train.inputs.numpy(), train.labels, sample_weight=weights)
         stages = {part: np.stack(list(model.staged_predict(data[part].inputs.numpy()))) for part in ("val", "test")}
         power = 2 if args.loss == "mse" else 1
         best = int((np.abs(stages["val"] - data["val"].labels) ** power).mean(axis=1).argmin())

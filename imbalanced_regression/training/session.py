@@ -240,8 +240,10 @@ def prepare(model: Regressor, objective: Objective, plan: Plan, runtime: Runtime
         model.freeze_encoder()
     groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     groups += objective.parameter_groups()
-    # otherwise the scaler's step would wait on the host for the whole backward pass
-    optimizer = plan.make_optimizer(groups, fused=runtime.amp is torch.float16 and runtime.device.type == "cuda")
+    # on the CPU a small model's step is mostly the optimizer's calls, one for each tensor and operation; on CUDA the scaler's
+    # step would otherwise wait on the host for the whole backward pass
+    fused = runtime.device.type == "cpu" or (runtime.amp is torch.float16 and runtime.device.type == "cuda")
+    optimizer = plan.make_optimizer(groups, fused)
     rates = [group["lr"] for group in optimizer.param_groups]
     scaler = torch.amp.GradScaler(runtime.device.type) if runtime.amp is torch.float16 else None
     return Training(model, runtime.wrap(model), optimizer, scaler, objective, runtime, rates, epoch=plan.start_epoch)
