@@ -15,10 +15,15 @@ import numpy as np
 from ..bins import Bins, as_labels, choose_bins, spread
 from ..methods.lds import effective_density, mean_one
 from ..metrics import SHOTS, shot_of_counts
+from . import measured
 
 _FDS_SAMPLES = 10  # the mean of 10 samples is known to a third of their sd, their variance to half of it
 _REPEATS = 20  # with more distinct values than this, one value that holds much of the labels is worth a note
 _BALANCED = 0.95  # effective share of the sample under "inverse" above which weights change nothing
+_SEEN = {  # measured rows, in words
+    "sqinv": "square-root weights", "lds": "square-root weights, LDS", "inv": "inverse weights", "fds": "FDS",
+    "gbdt": "boosted trees", "gbdt+lds": "boosted trees, LDS",
+}
 _HARSH = 0.5, 10  # effective share below which, or weight above which, "inverse" leaves too few labels to learn from
 
 
@@ -228,16 +233,25 @@ def describe(labels: np.ndarray, advice: Advice, *, many: int = 100, few: int = 
     if advice.reweight != "none":
         thin = int(((counts > 0) & (counts < _FDS_SAMPLES)).sum())
         lines += [
-            "  fds      none to begin with: it helped on no table we measured; keep it only where a validation set with rare",
-            "           labels is the better for it over several seeds",
+            "  fds      none to begin with; keep it only where a validation set with rare labels is the better for it over",
+            "           several seeds",
             f"           {thin} of {used.sum()} used bins have fewer than the {_FDS_SAMPLES} samples that statistics need"
             + ("" if _even(advice.bins) else "; in bins of equal width: wide ones move rare features towards the crowd"),
+            *_seen(),
         ]
     lines += [f"  note     {note}" for note in advice.notes]
     lines.append("  note     ask with the labels of the training part only: those of the test part must not shape the training")
     if advice.reweight != "none":
-        lines.append("  note     expect few-shot errors to fall while the overall one rises a little; judge by shot_metrics")
+        lines.append("  note     what helps one shot may cost another: judge by shot_metrics, over several seeds")
     return "\n".join(lines)
+
+
+def _seen() -> list[str]:
+    """What the advised and the usual did where they were measured, a line each (results/README.md)."""
+    found = measured.read()
+    lines = [f"           {words:<27}{found[row].words()}" for row, words in _SEEN.items() if row in found]
+    heading = "few-shot and overall error beside a network without any of it, medians over what was measured"
+    return [f"  seen     {heading}:", *lines]
 
 
 def code(advice: Advice, read: str) -> str:
