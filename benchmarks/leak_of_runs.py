@@ -14,6 +14,7 @@ import argparse
 import csv
 import importlib.util
 import json
+import os
 import shlex
 import sys
 import tempfile
@@ -51,16 +52,18 @@ def built(script: ModuleType, command: str, best: Path) -> tuple[Any, list[tuple
     """The model of a run's command with the state of `best`, and the features (N, D) and labels (N,) of its training data."""
     words = shlex.split(command)[1:]
     words = words[: words.index("--store_root")]
-    before, run = sys.argv, training.run
+    before, run, home = sys.argv, training.run, Path.cwd()
     training.run = _instead_of_training
+    os.chdir(Path(str(script.__file__)).parent)  # a sweep starts it there
     try:
         with tempfile.TemporaryDirectory() as room:
-            sys.argv = [*words, "--store_root", room, "--resume", str(best), "--evaluate"]
+            sys.argv = [*words, "--store_root", room, "--resume", str(best.resolve()), "--evaluate"]
             script.main()
     except _Built as found:
         model, splits, plan, options = found.parts
     finally:
         sys.argv, training.run = before, run
+        os.chdir(home)
     checkpoint.load_model(model, checkpoint.load(best), renames=options["renames"], path=best)
     feed = Feed(splits, plan, options["runtime"])
     feed.begin_stats(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.util
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import ROOT, execute, from_folder
 
 from imbalanced_regression import FDS, Bins
 
@@ -83,3 +85,43 @@ def test_the_summary_compares_with_vanilla_of_the_same_weights(trial, tmp_path):
     (tmp_path / "found.csv").write_text("\n".join(lines) + "\n")
     said = trial[0].summary(tmp_path / "found.csv").splitlines()
     assert said[2:] == ["| lds | vanilla | 4.50 | | |", "| lds | own | +33.3 % | 1 / 1 | +50.0 % |"]
+
+
+def test_the_leak_of_finished_runs_is_what_their_checkpoints_say(tmp_path):
+    rows = ["vanilla", "fds"]
+    shared = ["--data_dir", "sample", "--epochs", "3", "--schedule", "--device", "cpu"]
+    execute(["-m", "imbalanced_regression", "sweep", "uci-dir", "--methods", *rows, "--datasets", "concrete",
+             "--out", tmp_path / "sweep", "--no_published", "--", *shared], ROOT)
+    said = execute([FOLDER / "leak_of_runs.py", tmp_path / "sweep", "--out", tmp_path / "leak.csv"], tmp_path)
+    assert "vanilla" in said
+    with open(tmp_path / "leak.csv", newline="") as file:
+        lines = {line.pop("row"): line for line in csv.DictReader(file)}
+    found = {row: {name: float(value) for name, value in line.items()} for row, line in lines.items()}
+    assert list(found) == ["fds", "vanilla"]
+
+    data = from_folder("uci-dir", "datasets").read_splits("concrete", ROOT / "uci-dir" / "sample")["train"]
+    for row, values in found.items():
+        (best,) = (tmp_path / "sweep").glob(f"**/{row}-*/seed0/*/ckpt.best.pth.tar")
+        state = {name: value.double().numpy() for name, value in torch.load(best, weights_only=True)["state_dict"].items()}
+        z = data.inputs.double().numpy()
+        for layer in (0, 2, 4):
+            z = np.maximum(z @ state[f"encoder.{layer}.weight"].T + state[f"encoder.{layer}.bias"], 0)
+        moved = z.copy()
+        if row == "fds":  # the first release's formula, sample by sample
+            mean, var, after, spread = (state[f"fds.{name}_last_epoch"] for name in (
+                "running_mean", "running_var", "smoothed_mean", "smoothed_var"))
+            edges = from_folder("uci-dir", "utils").TABLES["concrete"].bins.edges
+            for i, label in enumerate(data.labels):
+                b = np.clip(np.searchsorted(edges, label, side="right") - 1, 0, len(mean) - 1)
+                if var[b].sum() >= 1e-10:
+                    ok = (var[b] > 0) & (spread[b] >= 0)
+                    factor = np.sqrt(np.clip(spread[b, ok] / var[b, ok], 0.1, 10))
+                    moved[i, ok] = (z[i, ok] - mean[b, ok]) * factor + after[b, ok]
+        on, off = (state["head.center"] + state["head.scale"] * (part @ state["head.weight"][0] + state["head.bias"][0])
+                   for part in (moved, z))
+        assert values["moved"] == pytest.approx(np.abs(on - data.labels).mean(), rel=1e-3)
+        assert values["unmoved"] == pytest.approx(np.abs(off - data.labels).mean(), rel=1e-3)
+        assert values["distance"] == pytest.approx(np.abs(on - off).mean(), rel=2e-3, abs=1e-6)
+    assert found["vanilla"]["probe"] == found["vanilla"]["correlation"] == 0
+    assert found["fds"]["distance"] > 0
+    assert 0 < found["fds"]["probe"] <= 1
