@@ -956,6 +956,7 @@ def test_the_tables_of_a_step_are_kept_and_follow_every_change_of_the_buffers():
         lambda: fds.smoothed_mean_last_epoch.copy_(fds.running_mean), lambda: fds.num_samples_tracked.detach()[5:].zero_(),
         lambda: fds.load_state_dict(FDS(6, 20).state_dict()), lambda: fds.update_running_stats(features * 3, labels, 1),
         lambda: setattr(fds, "smoothed_var_last_epoch", fds.smoothed_var_last_epoch * 1.5),
+        lambda: setattr(fds.running_mean_last_epoch, "data", fds.running_mean_last_epoch + 1),
     ]
     for number, change in enumerate(changes, start=2):
         before = moved()

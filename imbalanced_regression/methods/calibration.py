@@ -57,22 +57,24 @@ def can_keep(sources: Sequence[Tensor]) -> bool:
 class Kept:
     """Tables made of some tensors, kept for as long as none of these is written to or replaced. A copy begins empty.
 
-    What is written through `.data` or an array that shares the memory is not noticed; nothing here does that.
+    What is written into `.data` or an array that shares the memory is not noticed; nothing here does that.
     """
 
     def __init__(self) -> None:
-        self._of: list[tuple[Tensor, int]] = []
+        self._of: list[tuple[Tensor, int, int]] = []
         self._tables: Tables | None = None
 
     def of(self, sources: Sequence[Tensor], make: Callable[..., Tables]) -> Tables:
         """`make(*sources)`, or what it gave before."""
         same = len(self._of) == len(sources) and all(
-            source is known and source._version == version for source, (known, version) in zip(sources, self._of)
+            source is known and source._version == version and source.data_ptr() == place
+            for source, (known, version, place) in zip(sources, self._of)
         )
         if self._tables is None or not same:
             with torch.no_grad():
                 self._tables = make(*sources)
-            self._of = [(source, source._version) for source in sources]
+            # `source.data = other` changes the place alone
+            self._of = [(source, source._version, source.data_ptr()) for source in sources]
         return self._tables
 
     def __reduce__(self):
