@@ -260,6 +260,29 @@ def test_a_fused_optimizer_goes_on_from_a_plain_ones_state_and_back(optimizer):
         torch.testing.assert_close(other, states[0], rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_an_overflow_in_the_first_scaled_step_leaves_no_trace(monkeypatch, optimizer):
+    """torch's fused SGD makes its momentum by empty_like, and a step that is skipped leaves it so: here that is NaN."""
+    monkeypatch.setattr(torch, "empty_like", lambda like, **_: torch.full_like(like, torch.nan))
+    plan = toy.make_plan(optimizer=optimizer, momentum=0.9)
+    training = prepare(toy.make_model(dropout=0), Objective(nn.Identity()), plan, Runtime(amp=torch.float16))
+    plain = toy.make_model(dropout=0)
+    other = plan.make_optimizer([{"params": list(plain.parameters())}])
+    scaler = training.scaler
+    for slope in (torch.inf, 1.0, torch.inf, 1.0):  # of the loss in every parameter
+        training.optimizer.zero_grad()
+        scaler.scale(slope * sum(p.sum() for p in training.model.parameters())).backward()
+        scaler.unscale_(training.optimizer)
+        scaler.step(training.optimizer)
+        scaler.update()
+        if slope == 1.0:
+            other.zero_grad()
+            sum(p.sum() for p in plain.parameters()).backward()
+            other.step()
+    for ours, theirs in zip(training.model.parameters(), plain.parameters()):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-7)
+
+
 def test_compiling_with_synchronised_batchnorm_on_gpus_is_refused():
     ranks = Runtime(torch.device("cuda", 0), 0, 2, compile=True)
     with pytest.raises(ValueError, match="--compile: .*add --local_bn"):

@@ -165,7 +165,8 @@ class Still(Runtime):
 
 @pytest.mark.parametrize(
     ("device", "amp", "fused"),
-    [("cuda", torch.float16, True), ("cuda", torch.bfloat16, False), ("cuda", None, False), ("cpu", None, True)],
+    [("cuda", torch.float16, True), ("cuda", torch.bfloat16, False), ("cuda", None, False), ("cpu", torch.float16, True),
+     ("cpu", torch.bfloat16, True), ("cpu", None, True), ("mps", None, False)],
 )
 def test_a_step_is_fused_on_the_cpu_and_where_it_is_scaled(monkeypatch, device, amp, fused):
     """On the CPU it is then one call; a scaled one otherwise asks whether a gradient has overflowed, and waits for that."""

@@ -195,6 +195,7 @@ class Training:
         self.optimizer.load_state_dict(content["optimizer"])
         for group, option in zip(self.optimizer.param_groups, options):
             group.update(option)
+        _begin_momentum(self.optimizer)
 
     def _resume_within(self, within: dict) -> None:
         ranks, rank, world = within["ranks"], self.runtime.rank, self.runtime.world
@@ -242,11 +243,21 @@ def prepare(model: Regressor, objective: Objective, plan: Plan, runtime: Runtime
     groups += objective.parameter_groups()
     # on the CPU a small model's step is mostly the optimizer's calls, one for each tensor and operation; on CUDA the scaler's
     # step would otherwise wait on the host for the whole backward pass
-    fused = runtime.device.type == "cpu" or (runtime.amp is torch.float16 and runtime.device.type == "cuda")
-    optimizer = plan.make_optimizer(groups, fused)
+    scaled = runtime.amp is torch.float16
+    optimizer = plan.make_optimizer(groups, fused=runtime.device.type == "cpu" or (scaled and runtime.device.type == "cuda"))
+    _begin_momentum(optimizer)
     rates = [group["lr"] for group in optimizer.param_groups]
-    scaler = torch.amp.GradScaler(runtime.device.type) if runtime.amp is torch.float16 else None
+    scaler = torch.amp.GradScaler(runtime.device.type) if scaled else None
     return Training(model, runtime.wrap(model), optimizer, scaler, objective, runtime, rates, epoch=plan.start_epoch)
+
+
+def _begin_momentum(optimizer: torch.optim.Optimizer) -> None:
+    """Give a fused SGD its momentum as zeros: torch leaves it uninitialised where the first step's gradient overflows."""
+    for group in optimizer.param_groups:
+        if group.get("momentum") and group["fused"]:
+            for parameter in group["params"]:
+                if optimizer.state[parameter].get("momentum_buffer") is None:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
 
 
 def begin(
