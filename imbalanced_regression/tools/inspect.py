@@ -22,6 +22,7 @@ _REPEATS = 20  # with more distinct values than this, one value that holds much 
 _BALANCED = 0.95  # effective share of the sample under "inverse" above which weights change nothing
 _SEEN = {  # measured rows, in words
     "sqinv": "square-root weights", "lds": "square-root weights, LDS", "inv": "inverse weights", "fds": "FDS",
+    "rrt": "head trained anew (RRT)",
     "gbdt": "boosted trees", "gbdt+lds": "boosted trees, LDS",
 }
 _HARSH = 0.5, 10  # effective share below which, or weight above which, "inverse" leaves too few labels to learn from
