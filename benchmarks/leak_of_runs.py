@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import importlib.util
-import json
+import importlib
 import os
 import shlex
 import sys
@@ -28,6 +27,9 @@ from fds_leak import ridge_r2
 from torch import Tensor, nn
 
 from imbalanced_regression import training
+from imbalanced_regression.tools.compare import find_runs
+from imbalanced_regression.tools.folders import importable
+from imbalanced_regression.tools.states import read_record
 from imbalanced_regression.training import checkpoint
 from imbalanced_regression.training.loaders import Feed
 
@@ -49,21 +51,19 @@ def _instead_of_training(model, splits, objective, measure, plan, **options):
 
 
 def built(script: ModuleType, command: str, best: Path) -> tuple[Any, list[tuple[Tensor, Tensor]]]:
-    """The model of a run's command with the state of `best`, and the features (N, D) and labels (N,) of its training data."""
+    """The model of a run's command with the state of `best`, and the features and labels of its training data, by batch."""
     words = shlex.split(command)[1:]
     words = words[: words.index("--store_root")]
-    before, run, home = sys.argv, training.run, Path.cwd()
+    before, run = sys.argv, training.run
     training.run = _instead_of_training
-    os.chdir(Path(str(script.__file__)).parent)  # a sweep starts it there
     try:
         with tempfile.TemporaryDirectory() as room:
-            sys.argv = [*words, "--store_root", room, "--resume", str(best.resolve()), "--evaluate"]
+            sys.argv = [*words, "--store_root", room, "--resume", str(best), "--evaluate"]
             script.main()
     except _Built as found:
         model, splits, plan, options = found.parts
     finally:
         sys.argv, training.run = before, run
-        os.chdir(home)
     checkpoint.load_model(model, checkpoint.load(best), renames=options["renames"], path=best)
     feed = Feed(splits, plan, options["runtime"])
     feed.begin_stats(0)
@@ -100,26 +100,12 @@ def leak(model, parts: list[tuple[Tensor, Tensor]]) -> dict[str, float]:
         }
 
 
-def load_script(benchmark: Path) -> ModuleType:
-    """A benchmark's train.py as a module."""
-    sys.path.insert(0, str(benchmark))
-    spec = importlib.util.spec_from_file_location("train", benchmark / "train.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def find(paths: list[Path]) -> list[tuple[dict, Path]]:
     """The record and the best checkpoint of each finished run below the paths. Raises ValueError where there is none."""
-    found = []
-    for record in sorted(file for path in paths for file in path.glob("**/run.json")):
-        for best in record.parent.glob(f"*/{checkpoint.BEST}"):
-            if (best.parent / "metrics.json").is_file():
-                found.append((json.loads(record.read_text()), best))
+    found = [(read_record(run.folder.parent), run.folder.resolve() / checkpoint.BEST) for run in find_runs(paths)]
+    found = [(record, best) for record, best in found if "command" in record and best.is_file()]
     if not found:
-        raise ValueError(f"found no finished run with a checkpoint below {', '.join(map(str, paths))}")
+        raise ValueError(f"found no run of a sweep with a checkpoint below {', '.join(map(str, paths))}")
     if len({record["benchmark"] for record, _ in found}) > 1:
         raise ValueError("pass runs of one benchmark at a time")
     return found
@@ -137,10 +123,11 @@ def main() -> None:
         found = find(args.runs)
     except ValueError as error:
         parser.error(str(error))
-    script = load_script((args.benchmark or ROOT / found[0][0]["benchmark"]).resolve())
     rows: dict[str, list[dict[str, float]]] = {}
-    with open(args.out, "w", newline="") as file:
-        writer = csv.writer(file)
+    benchmark = (args.benchmark or ROOT / found[0][0]["benchmark"]).resolve()
+    with open(args.out, "w", newline="") as file, importable(benchmark):
+        os.chdir(benchmark)  # where a sweep starts it: paths in its flags may be of there
+        script, writer = importlib.import_module("train"), csv.writer(file)
         writer.writerow(["row", "seed", *MEASURES])
         for record, best in found:
             if args.rows is None or record["row"] in args.rows:

@@ -243,7 +243,7 @@ def describe(labels: np.ndarray, advice: Advice, *, many: int = 100, few: int = 
     lines += [f"  note     {note}" for note in advice.notes]
     lines.append("  note     ask with the labels of the training part only: those of the test part must not shape the training")
     if advice.reweight != "none":
-        lines.append("  note     what helps one shot may cost another: judge by shot_metrics, over several seeds")
+        lines.append("  note     few-shot errors fall, often while the overall one rises a little; judge by shot_metrics")
     return "\n".join(lines)
 
 
