@@ -100,9 +100,13 @@ class _Moved(torch.autograd.Function):
         if torch.is_grad_enabled():  # a gradient of the gradient is wanted
             return (gradient * embedding(index, scale).movedim(-1, 1)).to(gradient.dtype), None, None, None, None
         out = torch.empty_like(gradient)
-        factor = scale.new_empty(_rows_of(gradient), gradient.shape[1])
+        straight = out.dtype == scale.dtype and out.is_contiguous() and out.dim() == 2
+        factor = None if straight else scale.new_empty(_rows_of(gradient), gradient.shape[1])
         for g, at, into in _blocks(gradient, index, out):
-            torch.mul(g, torch.index_select(scale, 0, at, out=factor[: len(at)]), out=into)
+            if factor is None:  # no memory but the result's own
+                torch.index_select(scale, 0, at, out=into).mul_(g)
+            else:
+                torch.mul(g, torch.index_select(scale, 0, at, out=factor[: len(at)]), out=into)
         return out, None, None, None, None
 
 
