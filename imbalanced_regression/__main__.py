@@ -64,13 +64,15 @@ _SWEEP = f"""Methods x benchmarks x seeds: every run that is not done yet, then 
     {PROGRAM} sweep agedb-dir --seeds 0-2 -- --data_dir sample --model resnet18 --img_size 32
     {PROGRAM} sweep uci-dir sts-b-dir --methods vanilla lds fds --seeds 0-4 --jobs 2
     {PROGRAM} sweep uci-dir --methods vanilla --row "lds9: --reweight inverse --lds --lds_ks 9"
+    {PROGRAM} sweep agedb-dir --datasets "gap: --split gap.csv" "one_sided: --split one_sided.csv" -- --data_dir sample
     {PROGRAM} sweep imdb-wiki-dir --methods all --gpus 0,1,2,3
     {PROGRAM} sweep agedb-dir --methods all --launcher slurm --partition gpu --minutes 600 --gpus_per_run 1
     {PROGRAM} sweep uci-dir --status
 
-Methods are the rows of the folder's methods.toml: all, paper (those marked so) or their names. The words behind -- go to every
-train.py, which runs in its folder. The state of a run lies in its own folder under --out: finished runs are skipped, begun
-ones resumed, failed ones listed and tried again; the same command goes on after any kill.
+Methods are the rows of the folder's methods.toml: all, paper (those marked so) or their names; rows and data sets of your own
+are a name and flags. The words behind -- go to every train.py, which runs in its folder, where paths begin as well. The state
+of a run lies in its own folder under --out: finished runs are skipped, begun ones resumed, failed ones listed and tried again;
+the same command goes on after any kill.
 """
 
 
@@ -145,7 +147,8 @@ def parse_args() -> Namespace:
     sweep.add_argument("--methods", nargs="+", default=["paper"], metavar="ROW", help="all, paper, or names of rows")
     sweep.add_argument("--row", action="append", default=[], metavar="'NAME: FLAGS'", help="a row of your own; may be repeated")
     sweep.add_argument("--seeds", nargs="+", default=["0"], metavar="SEEDS", help="numbers and ranges, e.g. 0-4 or 0,2,7")
-    sweep.add_argument("--datasets", nargs="+", metavar="NAME", help="some of the folder's data sets; default: all of them")
+    sweep.add_argument("--datasets", nargs="+", metavar="NAME",
+                       help="some of the folder's data sets, or your own as 'NAME: FLAGS'; default: all the folder's")
     sweep.add_argument("--out", type=Path, default=Path("sweep"), metavar="DIR", help="where the runs lie")
     sweep.add_argument("--jobs", type=int, default=1,
                        help="runs at a time, each with its share of the cores, or with OMP_NUM_THREADS where that is smaller")

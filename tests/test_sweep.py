@@ -208,6 +208,25 @@ def test_a_folder_may_have_several_data_sets(folder, call):
     assert "--datasets: " in call(folder, "--datasets", "c", code=2).stderr
 
 
+def test_data_sets_of_ones_own_are_a_name_and_flags(folder, call):
+    own = ["--datasets", "gap: --split 'a b.csv'", "full: "]
+    printed = call(folder, "--methods", "vanilla", *own, "--print").stdout.splitlines()
+    assert [("--split 'a b.csv'" in line, line.count("--split")) for line in printed] == [(True, 1), (False, 0)]
+    done = call(folder, "--methods", "vanilla", "inv", "--datasets", "gap: --table a", "full: --table b")
+    assert [line for line in done.stdout.splitlines() if line.startswith("toy-dir")] == ["toy-dir gap", "toy-dir full"]
+    (folder / "methods.toml").write_text('[datasets]\na = "--table a"\nb = "--table b"\n' + METHODS.replace("published", "#"))
+    for word, said in (("a: --table b", "there are two data sets 'a'"), ("c", "has a, b, found 'c'; one of your own is"),
+                       ("c d: --table a", "a name has letters"), ("c: 'x", "No closing quotation")):
+        assert said in call(folder, "--datasets", word, code=2).stderr
+    mixed = rows.choose_datasets(rows.read_benchmark(folder), ["b", "c: --table c", "c: --table c"])
+    assert mixed == {"b": ("--table", "b"), "c": ("--table", "c")}
+
+
+def test_the_folder_one_is_in_has_its_name(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert rows.read_benchmark(Path(".")).folder.name == "toy-dir"
+
+
 def test_rows_of_ones_own(folder, call):
     done = call(folder, "--methods", "vanilla", "--row", "mine: --reweight 'sqrt_inv'")
     assert [line.split()[0] for line in done.stdout.splitlines()[3:5]] == ["vanilla", "mine"]
@@ -232,7 +251,7 @@ def test_published_numbers_may_be_of_one_data_set_and_must_be_numbers(folder):
     (["--seeds", "4-1"], "--seeds: expected numbers and ranges such as 0-4 or 0,2,7, found '4-1'"),
     (["--seeds", "x"], "found 'x'"),
     (["--row", "nothing"], "--row: expected \"name: --flags\""),
-    (["--row", "a b: --x"], "a row's name has letters"),
+    (["--row", "a b: --x"], "a name has letters"),
     (["--jobs", "0"], "--jobs: expected at least 1, found 0"),
 ])
 def test_bad_input_is_one_line_and_exit_code_2(folder, given, said, call):

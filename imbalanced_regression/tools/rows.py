@@ -86,7 +86,8 @@ def read_benchmark(folder: Path) -> Benchmark:
                          published, entry.get("source", ""))
     if not rows:
         raise ValueError(f"{file}: names no row")
-    return Benchmark(folder, rows, {name: tuple(shlex.split(flags)) for name, flags in datasets.items()})
+    named = folder if folder.name not in ("", "..") else folder.resolve()  # runs lie in a folder of its name
+    return Benchmark(named, rows, {name: tuple(shlex.split(flags)) for name, flags in datasets.items()})
 
 
 def _check_published(published: object, where: str) -> None:
@@ -100,20 +101,46 @@ def _check_published(published: object, where: str) -> None:
 
 def check_name(name: str, where: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{where}: a row's name has letters, digits, _ . + and -, found {name!r}")
+        raise ValueError(f"{where}: a name has letters, digits, _ . + and -, found {name!r}")
     return name
 
 
 def own_row(text: str) -> Row:
     """A row from the command line, "name: --flags"."""
+    return Row(*_own("--row", text, "lds9: --lds --lds_ks 9"))
+
+
+def _own(flag: str, text: str, example: str) -> tuple[str, tuple[str, ...]]:
     name, colon, flags = text.partition(":")
     if not colon:
-        raise ValueError(f'--row: expected "name: --flags", for example "lds9: --lds --lds_ks 9", found {text!r}')
+        raise ValueError(f'{flag}: expected "name: --flags", for example "{example}", found {text!r}')
     try:
         words = tuple(shlex.split(flags))
     except ValueError as error:
-        raise ValueError(f"--row: {text!r}: {error}") from None
-    return Row(check_name(name.strip(), "--row"), words)
+        raise ValueError(f"{flag}: {text!r}: {error}") from None
+    return check_name(name.strip(), flag), words
+
+
+def choose_datasets(benchmark: Benchmark, words: list[str] | None) -> dict[str, tuple[str, ...]]:
+    """The flags of each data set that `words` ask for, by name or of one's own as "name: --flags"; None means all there are.
+
+    Raises ValueError for a name that the benchmark does not know, and for a name of two sets of flags.
+    """
+    if words is None:
+        return benchmark.datasets
+    chosen: dict[str, tuple[str, ...]] = {}
+    for word in words:
+        if ":" in word:
+            name, flags = _own("--datasets", word, "gap: --split gap.csv")
+            if chosen.get(name, flags) != flags or name in benchmark.datasets:
+                raise ValueError(f"--datasets: there are two data sets {name!r}; give yours another name")
+        elif word and word in benchmark.datasets:
+            name, flags = word, benchmark.datasets[word]
+        else:
+            there = ", ".join(filter(None, benchmark.datasets)) or "one"
+            raise ValueError(f'--datasets: {benchmark.folder} has {there}, found {word!r}; one of your own is "name: --flags"')
+        chosen[name] = flags
+    return chosen
 
 
 def choose(benchmark: Benchmark, names: list[str], own: list[Row]) -> list[Row]:
@@ -181,15 +208,11 @@ def make_jobs(benchmarks: list[Benchmark], names: list[str], own: list[Row], num
     A run's place is named by its row and a hash of all its flags, so that other flags never meet another run's files.
     """
     jobs = []
-    for benchmark in benchmarks:
-        for name in datasets or ():
-            if name not in benchmark.datasets:
-                raise ValueError(f"--datasets: {benchmark.folder} has {', '.join(benchmark.datasets) or 'one'}, found {name!r}")
+    chosen = [(benchmark, choose(benchmark, names, own), choose_datasets(benchmark, datasets)) for benchmark in benchmarks]
     for seed in numbers:
-        for benchmark in benchmarks:
-            rows = choose(benchmark, names, own)
-            for dataset in datasets or benchmark.datasets:
-                flags = (*benchmark.datasets[dataset], *shared)
+        for benchmark, rows, known in chosen:
+            for dataset, before in known.items():
+                flags = (*before, *shared)
                 where = root / benchmark.folder.name / dataset if dataset else root / benchmark.folder.name
                 for row in rows:
                     jobs.append(Job(benchmark.folder, dataset, row, seed, flags, where / _slug(row, flags) / f"seed{seed}"))
