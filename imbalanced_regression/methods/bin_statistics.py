@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,9 +24,11 @@ Sums = tuple[Tensor, Tensor, Tensor, Tensor]
 def zero_sums(rows: int, feature_dim: int, device: torch.device) -> Sums:
     """The sums before the first sample."""
     dtype = exact_type(device)
-    count = torch.zeros(rows, dtype=dtype, device=device)
-    reference, total, squares = torch.zeros(3, rows, feature_dim, dtype=dtype, device=device)
-    return count, reference, total, squares
+    if device.type == "cpu":  # numpy's zeros are not written down before they are needed: of many bins that takes time
+        tables = torch.from_numpy(np.zeros((3, rows, feature_dim)))
+    else:
+        tables = torch.zeros(3, rows, feature_dim, dtype=dtype, device=device)
+    return torch.zeros(rows, dtype=dtype, device=device), *tables
 
 
 def add_samples(sums: Sums, x: Tensor, at: Tensor, *, here: bool) -> None:
