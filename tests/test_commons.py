@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +129,44 @@ def test_shots_without_test_labels_have_no_column_and_no_panel(sweep, tmp_path):
         patch.setattr("imbalanced_regression.tools.drawing.png", lambda figure: drawn.append(figure) or b"")
         results.write(tmp_path, tmp_path)
     assert [axes.get_title() for axes in drawn[0].axes] == ["all", "medium-shot", "few-shot"]
+
+
+def test_labels_without_training_rows_are_columns_and_differences_of_their_own(sweep, tmp_path, monkeypatch, capsys):
+    def change(path: Path) -> None:
+        content, seed = json.loads(path.read_text()), json.loads((path.parent / "args.json").read_text())["seed"]
+        error = content["test"]["few"]["l1"] * (3 + seed)
+        content["test"] |= {"zero_interp": {"count": 20, "l1": error, "mse": 1.0, "gmean": 1.0},
+                            "zero_extrap": {"count": 19, "l1": 9.0, "mse": 1.0, "gmean": 1.0}}
+        path.write_text(json.dumps(content))
+
+    before = evidence.differences(*_with_vanilla(sweep), "l1")
+    for path in sweep.rglob("metrics.json"):
+        change(path)
+    methods, base = _with_vanilla(sweep)
+    assert evidence.differences(methods, base, "l1") == before  # shots are corrected as without them
+    raw = [stats.ttest_rel(method.values("l1", "zero_interp"), base.values("l1", "zero_interp")).pvalue for method in methods[1:]]
+    wanted = {method.name: p for method, p in zip(methods[1:], significance.holm(raw))}
+    commons.add(tmp_path / "toy.csv", [sweep])
+    drawn = []
+    monkeypatch.setattr("imbalanced_regression.tools.drawing.png", lambda figure: drawn.append(figure) or b"")
+    text = results.write(tmp_path, tmp_path)[-1].read_text()
+    assert "| MAE few | MAE zero-shot inside | GM all |" in text  # 19 outside are too few
+    below = text[text.index("Test labels without training rows (20 zero-shot inside)"):]
+    assert "| MAE less vanilla's | seeds | zero-shot inside |" in below
+    for line in below.splitlines():
+        if line.startswith(("| lds | 4 |", "| inv | 4 |")):
+            assert float(line.rstrip("* |").split(" p ")[1]) == pytest.approx(wanted.pop(line.split(" | ")[0][2:]), rel=0.05)
+    assert not wanted
+    assert drawn[0].axes[-1].get_title() == "zero-shot inside"
+    capsys.readouterr()
+    assert tool(monkeypatch, "compare", sweep, "--baseline", base.name, "--out", tmp_path / "gain.png") == 0
+    assert "MAE - vanilla seeds zero-shot inside zero-shot outside" in " ".join(capsys.readouterr().out.split())
+
+
+def _with_vanilla(sweep: Path) -> tuple[list[compare.Method], compare.Method]:
+    methods = commons.methods(commons.from_runs([sweep]))[""]
+    base = next(method for method in methods if method.name == "vanilla")
+    return [base, *(method for method in methods if method is not base)], base
 
 
 def test_a_gain_beyond_the_axis_is_an_arrow_at_its_edge(tmp_path):

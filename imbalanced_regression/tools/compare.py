@@ -232,10 +232,18 @@ def _known(methods: list[Method]) -> list[str]:
 
 def _groups(methods: list[Method], metric: str) -> list[str]:
     """The groups a metric has numbers for: the published ones, and those without training labels where a run has any."""
-    if metric in SCORES:
-        return ["overall"]
+    return ["overall"] if metric in SCORES else [*GROUPS, *zero_shots(methods)]
+
+
+def zero_shots(methods: list[Method], least: int = 1) -> list[str]:
+    """The groups without training labels that have so many test labels in a run."""
     every = [run for method in methods for run in method.metrics]
-    return [*GROUPS, *(group for group in ZERO_SHOTS if any(run.get(group, {}).get("count") for run in every))]
+    return [group for group in ZERO_SHOTS if any((run.get(group, {}).get("count") or 0) >= least for run in every)]
+
+
+def group_title(group: str) -> str:
+    """A group's name as the head of a column."""
+    return {"overall": "all", "zero_interp": "zero-shot inside", "zero_extrap": "zero-shot outside"}.get(group, group)
 
 
 def _cell(values: np.ndarray, decimals: int, plus_minus: str) -> str:
@@ -247,8 +255,7 @@ def _cell(values: np.ndarray, decimals: int, plus_minus: str) -> str:
 
 def _rows(methods: list[Method], names: list[str] | None, plus_minus: str) -> list[list[str]]:
     columns = [(m, g) for m in choose_metrics(methods, names) for g in _groups(methods, m)]
-    titles = {"overall": "all", "zero_interp": "zero-shot inside", "zero_extrap": "zero-shot outside"}
-    rows = [["method", "runs", *(METRICS[m][0] if m in SCORES else f"{METRICS[m][0]} {titles.get(g, g)}" for m, g in columns)]]
+    rows = [["method", "runs", *(METRICS[m][0] if m in SCORES else f"{METRICS[m][0]} {group_title(g)}" for m, g in columns)]]
     for method in methods:
         cells = [_cell(method.values(m, g), METRICS[m][1], plus_minus) for m, g in columns]
         rows.append([method.name, str(len(method.runs)), *cells])

@@ -15,12 +15,11 @@ from scipy.stats import rankdata
 
 from ..metrics import GROUPS, SCORES
 from . import tables
-from .compare import METRICS, Method, read_cost
+from .compare import METRICS, Method, group_title, read_cost, zero_shots
 from .significance import average_ranks, bootstrap_interval, critical_difference, holm, paired_bootstrap_p, paired_p
 from .states import read_record
 
 BETTER_ABOVE = {"pearson", "spearman", "ccc", "delta1", "delta2", "delta3"}  # all other metrics are errors
-_HEADS = ["all" if group == "overall" else group for group in GROUPS]
 
 
 def _gmean(labels: np.ndarray, preds: np.ndarray) -> float:
@@ -136,8 +135,10 @@ def gains(method: Method, baseline: Method, metric: str, group: str) -> np.ndarr
     return 100 * (ours - theirs if metric in BETTER_ABOVE else theirs - ours) / abs(theirs.mean())
 
 
-def differences(methods: list[Method], baseline: Method, metric: str) -> dict[tuple[str, str], tuple[float, float, int]]:
-    """(method, group) -> (mean difference to the baseline, p after Holm's correction over the whole table, seeds).
+def differences(
+    methods: list[Method], baseline: Method, metric: str, groups: Sequence[str] = GROUPS
+) -> dict[tuple[str, str], tuple[float, float, int]]:
+    """(method, group) -> (mean difference to the baseline, p after Holm's correction over methods and groups, seeds).
 
     With one seed in common p is that of the test samples drawn anew, where the runs keep their predictions.
     """
@@ -145,7 +146,7 @@ def differences(methods: list[Method], baseline: Method, metric: str) -> dict[tu
     for method in methods:
         if method is baseline:
             continue
-        for group in GROUPS:
+        for group in groups:
             ours, theirs = paired(method, baseline, metric, group)
             keys.append((method.name, group))
             means.append(float(np.mean(ours - theirs)) if len(ours) else float("nan"))
@@ -188,30 +189,30 @@ def _starred(method: Method, group: str, shown: str, p: float) -> str:
 
 
 def difference_rows(
-    methods: list[Method], baseline: Method, metric: str, *, heading: str | None = None,
+    methods: list[Method], baseline: Method, metric: str, *, groups: Sequence[str] = GROUPS, heading: str | None = None,
     cell: Callable[[Method, str, str, float], str] = _starred,
 ) -> list[list[str]]:
     """A table's rows: for each method and group the difference to the baseline, and p; a star marks p below 0.05.
 
     `cell` writes it otherwise, of (method, group, the difference or "-", p or NaN).
     """
-    found, decimals = differences(methods, baseline, metric), METRICS[metric][1]
-    rows = [[heading or f"{METRICS[metric][0]} - {baseline.name}", "seeds", *_HEADS]]
+    found, decimals = differences(methods, baseline, metric, groups), METRICS[metric][1]
+    rows = [[heading or f"{METRICS[metric][0]} - {baseline.name}", "seeds", *map(group_title, groups)]]
     for method in methods:
         if method is baseline:
             continue
         cells = []
-        for group in GROUPS:
+        for group in groups:
             mean, p, _ = found[method.name, group]
             cells.append(cell(method, group, "-" if np.isnan(mean) else f"{mean:+.{decimals}f}", p))
-        rows.append([method.name, str(found[method.name, "overall"][2]), *cells])
+        rows.append([method.name, str(found[method.name, groups[0]][2]), *cells])
     return rows
 
 
 def interval_rows(methods: list[Method], metric: str) -> list[list[str]]:
     """A table's rows: for each method and group the 95 % interval of its mean."""
     decimals = METRICS[metric][1]
-    rows = [[f"{METRICS[metric][0]}, 95 % interval", "runs", *_HEADS]]
+    rows = [[f"{METRICS[metric][0]}, 95 % interval", "runs", *map(group_title, GROUPS)]]
     for method in methods:
         found = [interval(method, metric, group) for group in GROUPS]
         cells = ["-" if one is None else f"{one[0]:.{decimals}f} to {one[1]:.{decimals}f}" for one in found]
@@ -289,7 +290,9 @@ def report(methods: list[Method], metrics: Sequence[str], *, baseline: str | Non
         if intervals:
             parts.append(drawn(interval_rows(methods, metric)))
         if baseline is not None:
-            parts.append(drawn(difference_rows(methods, find_baseline(methods, baseline), metric)))
+            base, beyond = find_baseline(methods, baseline), zero_shots(methods)
+            parts.append(drawn(difference_rows(methods, base, metric)))
+            parts += [drawn(difference_rows(methods, base, metric, groups=beyond))] if beyond else []
     if baseline is not None:
         parts.append(
             "p: paired t-test on equal seeds, with Holm's correction over the methods and groups of a table; * below 0.05. "

@@ -16,7 +16,7 @@ from .. import files
 from ..metrics import GROUPS, SCORES, SHOTS
 from . import commons, decides, evidence, tables
 from .commons import Line
-from .compare import METRICS, Method, choose_metrics
+from .compare import METRICS, Method, choose_metrics, group_title, zero_shots
 from .rows import FILE, read_benchmark
 from .significance import mean_interval
 
@@ -24,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 PAGE = "README.md"
 MARK = "<!-- tables -->"  # in <benchmark>.md: what stands before it goes above the tables
+_ENOUGH = 20  # test labels of a zero-shot group from which on the page has it
 _BEYOND = 100  # per cent of vanilla's error; what lies beyond would hide all the rest
 
 _INTRO = """# Results
@@ -172,7 +173,11 @@ def _dataset(rows: list[Method], published: dict[str, tuple[dict, str]]) -> list
         parts[-1] += f" Published: {'; '.join(sources)}."
     base = next((method for method in rows if method.name == "vanilla"), None)
     if base is not None and len(rows) > 1:
-        parts.append(_differences(rows, base, metric))
+        parts.append(_differences(rows, base, metric, GROUPS))
+        if beyond := zero_shots(rows, _ENOUGH):
+            found = ", ".join(f"{counts[group]['count']} {group_title(group)}" for group in beyond)
+            parts.append(f"Test labels without training rows ({found}), with a correction of their own:")
+            parts.append(_differences(rows, base, metric, beyond))
     return parts
 
 
@@ -181,9 +186,9 @@ def _errors(rows: list[Method], metric: str, published: dict[str, tuple[dict, st
     known = choose_metrics(rows, None)
     others = [name for name in known if name != metric]
     others += [name for name in ("bmase", "ccc") if all(name in run.get("scores", {}) for row in rows for run in row.metrics)]
-    columns = [(metric, group) for group in GROUPS] + [(name, "overall") for name in others]
+    columns = [(metric, group) for group in (*GROUPS, *zero_shots(rows, _ENOUGH))] + [(name, "overall") for name in others]
     columns = [column for column in columns if any(np.isfinite(row.values(*column)).any() for row in rows)]
-    heads = [f"{METRICS[m][0]}{'' if m in SCORES else ' all' if g == 'overall' else ' ' + g}" for m, g in columns]
+    heads = [METRICS[m][0] if m in SCORES else f"{METRICS[m][0]} {group_title(g)}" for m, g in columns]
     cells = [[_mean_and_deviation(row.values(name, group), METRICS[name][1]) for row in rows] for name, group in columns]
     costs = [_cost(row) for row in rows]
     cost_heads = ["s / epoch", "MiB", "parameters"] if any(any(cost) for cost in costs) else []
@@ -224,8 +229,8 @@ def _cost(row: Method) -> list[str]:
     return found
 
 
-def _differences(rows: list[Method], base: Method, metric: str) -> str:
-    """Difference to the baseline, its interval over seeds and corrected p, for each method and shot."""
+def _differences(rows: list[Method], base: Method, metric: str, groups: Sequence[str]) -> str:
+    """Difference to the baseline, its interval over seeds and corrected p, for each method and group."""
     heading, decimals = METRICS[metric]
 
     def cell(row: Method, group: str, shown: str, p: float) -> str:
@@ -235,7 +240,8 @@ def _differences(rows: list[Method], base: Method, metric: str) -> str:
             shown += f" [{low:+.{decimals}f}, {high:+.{decimals}f}]"
         return shown if math.isnan(p) else f"**{shown} p {p:.2g}**" if p < 0.05 else f"{shown} p {p:.2g}"
 
-    return tables.markdown(evidence.difference_rows(rows, base, metric, heading=f"{heading} less vanilla's", cell=cell))
+    found = evidence.difference_rows(rows, base, metric, groups=groups, heading=f"{heading} less vanilla's", cell=cell)
+    return tables.markdown(found)
 
 
 def _made_by(lines: Sequence[Line]) -> str:
@@ -280,7 +286,8 @@ def gain_figure(datasets: dict[str, list[Method]], metric: str) -> bytes:
     colors = (OTHER, LINE, "#c49a3a", "#6a9a58", BAR, MUTED)
     names = list(dict.fromkeys(row.name for rows in datasets.values() for row in rows if row.name != "vanilla"))
     bases = [row for rows in datasets.values() for row in rows if row.name == "vanilla"]
-    groups = [group for group in GROUPS if any(np.isfinite(_mean(base.values(metric, group))) for base in bases)] or ["overall"]
+    groups = [group for group in (*GROUPS, *zero_shots(bases, _ENOUGH))
+              if any(np.isfinite(_mean(base.values(metric, group))) for base in bases)] or ["overall"]
     fig = new_figure(9, 1.5 + (0.16 + 0.09 * len(datasets)) * max(len(names), 1))
     panels = np.atleast_1d(fig.subplots(1, len(groups), sharey=True))
     for axes, group in zip(panels, groups):
@@ -301,7 +308,7 @@ def gain_figure(datasets: dict[str, list[Method]], metric: str) -> bytes:
                 mark = "<" if gain.mean() < -_BEYOND else ">" if gain.mean() > _BEYOND else "o"
                 axes.plot([np.clip(gain.mean(), -_BEYOND, _BEYOND)], [at], mark, ms=4, color=color, clip_on=mark == "o",
                           mfc="white" if math.isnan(low) else color, label=dataset if axes is panels[0] else None)
-        axes.set_title("all" if group == "overall" else f"{group}-shot", fontsize=10)
+        axes.set_title(f"{group}-shot" if group in SHOTS else group_title(group), fontsize=10)
         axes.set_xlabel(f"{METRICS[metric][0]} gain, %", fontsize=9)
         axes.grid(axis="x", color="#e8e8e8", lw=0.6)
         axes.set_axisbelow(True)
