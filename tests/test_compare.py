@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from commands import ROOT
-from made_runs import make_sweep
+from made_runs import make_run, make_sweep
 from toy import BINS, Toy, make_model, run
 
 from imbalanced_regression import Bins, DepthMetrics
@@ -381,3 +381,17 @@ def test_a_reader_that_has_enough_ends_it_silently(store, tmp_path, unbuffered):
     os.close(writes)
     assert done.returncode == 141, done.stderr
     assert "Broken pipe" not in done.stderr
+
+
+@pytest.mark.parametrize("absent", [{}, {"pearson": None}])
+def test_a_constant_without_a_correlation_leaves_the_papers_metrics(absent, tmp_path):
+    made = [make_run(tmp_path / "a0", 0, 1.0), make_run(tmp_path / "b0", 0, 2.0, "inverse")]
+    for folder, more in zip(made, ({"pearson": 0.7}, absent)):
+        content = json.loads((folder / "metrics.json").read_text())
+        for group in ("overall", "many", "medium", "few"):
+            content["test"][group] |= more
+        (folder / "metrics.json").write_text(json.dumps(content))
+    methods = compare.group(compare.find_runs(made))
+    assert compare.choose_metrics(methods, None) == ["mse", "l1", "pearson"]
+    table = [line.split() for line in compare.text_table(methods).splitlines()]
+    assert [line[-1] for line in table if line and line[0] == "INV"][-1] == "-"

@@ -245,7 +245,7 @@ def test_every_command_of_the_readme_runs(trained, tmp_path, shared):
         elif words[2] == "protocols":
             execute([*words[:-1], tmp_path / "gap.csv"], UCI)
         elif words[2] == "sweep":
-            assert "--print" in words or execute([*words, "--print", "--out", tmp_path / "sweep"], ROOT)
+            assert "--print" in words or execute([*words[:3], "--print", "--out", tmp_path / "sweep", *words[3:]], ROOT)
         else:
             pytest.fail(f"no test runs {command!r}")
     together(lines, UCI)

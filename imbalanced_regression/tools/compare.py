@@ -216,8 +216,10 @@ def choose_metrics(methods: list[Method], names: list[str] | None) -> list[str]:
     """`names`, or the paper's metrics for this kind of benchmark. Raises ValueError for one that the runs do not have."""
     known = _known(methods)
     if names is None:
-        paper = next((list(found) for mark, found in _METRICS_OF_PAPER.items() if mark in known), list(_DEFAULT_METRICS))
-        return [m for m in paper if m in known] or known
+        # a constant has no correlation: what one run has tells the kind of benchmark
+        some = [m for m in METRICS if any(np.isfinite(method.values(m, "overall")).any() for method in methods)]
+        paper = next((list(found) for mark, found in _METRICS_OF_PAPER.items() if mark in some), list(_DEFAULT_METRICS))
+        return [m for m in paper if m in some] or known
     for name in names:
         if name not in known:
             raise ValueError(f"--metrics: expected some of {', '.join(known)}, found {name}")
