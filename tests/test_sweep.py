@@ -216,7 +216,7 @@ def test_data_sets_of_ones_own_are_a_name_and_flags(folder, call):
     assert [line for line in done.stdout.splitlines() if line.startswith("toy-dir")] == ["toy-dir gap", "toy-dir full"]
     (folder / "methods.toml").write_text('[datasets]\na = "--table a"\nb = "--table b"\n' + METHODS.replace("published", "#"))
     for word, said in (("a: --table b", "there are two data sets 'a'"), ("c", "has a, b, found 'c'; one of your own is"),
-                       ("c d: --table a", "a name has letters"), ("c: 'x", "No closing quotation")):
+                       ("c d: --table a", "a data set's name has letters"), ("c: 'x", "No closing quotation")):
         assert said in call(folder, "--datasets", word, code=2).stderr
     mixed = rows.choose_datasets(rows.read_benchmark(folder), ["b", "c: --table c", "c: --table c"])
     assert mixed == {"b": ("--table", "b"), "c": ("--table", "c")}
@@ -251,7 +251,7 @@ def test_published_numbers_may_be_of_one_data_set_and_must_be_numbers(folder):
     (["--seeds", "4-1"], "--seeds: expected numbers and ranges such as 0-4 or 0,2,7, found '4-1'"),
     (["--seeds", "x"], "found 'x'"),
     (["--row", "nothing"], "--row: expected \"name: --flags\""),
-    (["--row", "a b: --x"], "a name has letters"),
+    (["--row", "a b: --x"], "a row's name has letters"),
     (["--jobs", "0"], "--jobs: expected at least 1, found 0"),
 ])
 def test_bad_input_is_one_line_and_exit_code_2(folder, given, said, call):

@@ -99,18 +99,18 @@ def _check_published(published: object, where: str) -> None:
         raise ValueError(f"{where} published: expected {{ l1 = {{ overall = 7.77, few = 13.67 }} }}, found {published!r}")
 
 
-def check_name(name: str, where: str) -> str:
+def check_name(name: str, where: str, what: str = "row") -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{where}: a name has letters, digits, _ . + and -, found {name!r}")
+        raise ValueError(f"{where}: a {what}'s name has letters, digits, _ . + and -, found {name!r}")
     return name
 
 
 def own_row(text: str) -> Row:
     """A row from the command line, "name: --flags"."""
-    return Row(*_own("--row", text, "lds9: --lds --lds_ks 9"))
+    return Row(*_own("--row", text, "row", "lds9: --lds --lds_ks 9"))
 
 
-def _own(flag: str, text: str, example: str) -> tuple[str, tuple[str, ...]]:
+def _own(flag: str, text: str, what: str, example: str) -> tuple[str, tuple[str, ...]]:
     name, colon, flags = text.partition(":")
     if not colon:
         raise ValueError(f'{flag}: expected "name: --flags", for example "{example}", found {text!r}')
@@ -118,7 +118,7 @@ def _own(flag: str, text: str, example: str) -> tuple[str, tuple[str, ...]]:
         words = tuple(shlex.split(flags))
     except ValueError as error:
         raise ValueError(f"{flag}: {text!r}: {error}") from None
-    return check_name(name.strip(), flag), words
+    return check_name(name.strip(), flag, what), words
 
 
 def choose_datasets(benchmark: Benchmark, words: list[str] | None) -> dict[str, tuple[str, ...]]:
@@ -131,7 +131,7 @@ def choose_datasets(benchmark: Benchmark, words: list[str] | None) -> dict[str, 
     chosen: dict[str, tuple[str, ...]] = {}
     for word in words:
         if ":" in word:
-            name, flags = _own("--datasets", word, "gap: --split gap.csv")
+            name, flags = _own("--datasets", word, "data set", "gap: --split gap.csv")
             if chosen.get(name, flags) != flags or name in benchmark.datasets:
                 raise ValueError(f"--datasets: there are two data sets {name!r}; give yours another name")
         elif word and word in benchmark.datasets:
