@@ -175,7 +175,7 @@ def _dataset(rows: list[Method], published: dict[str, tuple[dict, str]]) -> list
     if base is not None and len(rows) > 1:
         parts.append(_differences(rows, base, metric, GROUPS))
         if beyond := zero_shots(rows, _ENOUGH):
-            found = ", ".join(f"{counts[group]['count']} {group_title(group)}" for group in beyond)
+            found = ", ".join(f"{counts.get(group, {}).get('count', 0)} {group_title(group)}" for group in beyond)
             parts.append(f"Test labels without training rows ({found}), with a correction of their own:")
             parts.append(_differences(rows, base, metric, beyond))
     return parts
