@@ -182,6 +182,36 @@ def test_forks_of_one_process_are_runs_like_any_other(folder, tmp_path, call):
     assert all(record["seconds"] > 0 for record in records)
 
 
+WORKERS = """
+import multiprocessing
+
+def work():
+    pass
+
+if __name__ == "__main__":
+    for context in (multiprocessing, multiprocessing.get_context("spawn")):  # the second reads the script anew
+        worker = context.Process(target=work)
+        worker.start()
+        worker.join()
+        assert worker.exitcode == 0, context
+    print("workers by", multiprocessing.get_start_method())
+    exec(compile(FAKE, "fake_train.py", "exec"))
+"""
+
+
+def test_processes_that_a_forked_run_starts_are_those_of_a_fresh_one(folder, tmp_path, call):
+    """Such as load its data: the sweep is begun beside the folder, where there is no train.py."""
+    fake = (folder / "train.py").read_text().replace("from __future__ import annotations", "")
+    (folder / "train.py").write_text(WORKERS.replace("FAKE", repr(fake)))
+    outputs = {}
+    for fork in ("always", "never"):
+        done = call(folder, "--methods", "vanilla", "--out", tmp_path / fork, "--fork", fork)
+        assert "1 of 1 done" in done.stderr
+        outputs[fork] = next((tmp_path / fork).rglob("output.log")).read_text()
+    assert "workers by" in outputs["always"]
+    assert outputs["always"] == outputs["never"]
+
+
 @pytest.mark.parametrize(("asked", "threads"), [(None, 4), ("1", 1), ("16", 4), ("", 4), ("0", 4), ("many", 4), ("2,1", 4)])
 def test_runs_share_the_cores_or_keep_to_the_callers_threads(asked, threads, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)

@@ -193,12 +193,13 @@ def _run_script(words: list[str], folder: str, output: str, environment: dict[st
         os.close(file)
     os.environ.update(environment)
     os.chdir(folder)
+    multiprocessing.set_start_method(None, force=True)  # workers that load data start as those of a fresh process do
     sys.argv = list(words)
     sys.path.insert(0, folder)
     threading.Thread(target=_leave_with_the_sweep, daemon=True).start()
     if "torch" in sys.modules and "OMP_NUM_THREADS" in environment:
         sys.modules["torch"].set_num_threads(int(environment["OMP_NUM_THREADS"]))
-    runpy.run_path(words[0], run_name="__main__")
+    runpy.run_path(os.path.join(folder, words[0]), run_name="__main__")  # whole, for workers that read the script anew
 
 
 def _leave_with_the_sweep() -> None:
