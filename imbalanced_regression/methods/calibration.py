@@ -14,7 +14,7 @@ from torch.nn.functional import embedding
 
 from .rows import may_look
 
-_BLOCK = 1 << 18  # numbers moved at a time
+_BLOCK = 1 << 17  # numbers that a thread moves at a time
 
 Tables = tuple[Tensor, Tensor, Tensor]
 
@@ -112,7 +112,7 @@ class _Moved(torch.autograd.Function):
 
 def _rows_of(features: Tensor) -> int:
     """How many rows of D channels make a block."""
-    return max(1, min(features.numel(), _BLOCK) // features.shape[1])
+    return max(1, min(features.numel(), _BLOCK * torch.get_num_threads()) // features.shape[1])
 
 
 def _blocks(features: Tensor, index: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

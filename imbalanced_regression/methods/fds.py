@@ -188,10 +188,9 @@ class FDS(OwnTypes):
         """The statistics row of each label: (B,), or (B, H, W) for dense features, int64."""
         labels = self._checked(features, labels)
         if self._edges is None:
-            index = labels.long()
-        else:
-            index = torch.bucketize(labels.to(self._edges.dtype).contiguous(), self._edges, right=True) - 1
-        return (index - self.bucket_start).clamp(0, self.bucket_num - self.bucket_start - 1)
+            return (labels.long() - self.bucket_start).clamp_(0, self.bucket_num - self.bucket_start - 1)
+        between = self._edges[self.bucket_start + 1 : self.bucket_num]  # of the rows: labels beyond them fall into the end ones
+        return torch.bucketize(labels.to(self._edges.dtype).contiguous(), between, right=True)
 
     # -- the statistics ------------------------------------------------------------------------------------------------
 
