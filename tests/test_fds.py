@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from imbalanced_regression.bins import Bins
-from imbalanced_regression.methods import bin_statistics
+from imbalanced_regression.methods import bin_statistics, calibration
 from imbalanced_regression.methods.fds import FDS
 
 PUBLISHED_BUFFERS = (
@@ -978,3 +978,26 @@ def test_tables_made_without_a_gradient_serve_a_step_with_one():
         made = FDS(3, 4)
         made.update_running_stats(features, labels, 0)
         assert torch.equal(made.smooth(features, labels, 1), inside)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16])
+def test_few_features_are_moved_at_once_and_many_block_by_block_to_the_same_bits(monkeypatch, kind):
+    fds, (z, y) = trained(), draw(50)
+    z, gradient = z.to(kind), torch.randn(z.shape, generator=torch.Generator().manual_seed(1)).to(kind)
+
+    def there_and_back() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        leaf = z.clone().requires_grad_()
+        out = fds.smooth(leaf, y, 1)
+        (slope,) = torch.autograd.grad(out, leaf, gradient, create_graph=True)
+        once = z.clone().requires_grad_()
+        fds.smooth(once, y, 1).backward(gradient)
+        return out.detach(), slope.detach(), once.grad
+
+    at_once = there_and_back()
+    monkeypatch.setattr(calibration, "_FEW", 0)
+    monkeypatch.setattr(calibration, "_BLOCK", 21)  # of 7 rows, the last block is of one
+    for threads in (1, 2):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        for few, many in zip(at_once, there_and_back()):
+            assert few.dtype == many.dtype == kind
+            assert torch.equal(few, many)

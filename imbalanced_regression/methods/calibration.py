@@ -15,6 +15,7 @@ from torch.nn.functional import embedding
 from .rows import may_look
 
 _BLOCK = 1 << 17  # numbers that a thread moves at a time
+_FEW = 1 << 19  # numbers up to which the scales found on the way there are kept for the way back
 
 Tables = tuple[Tensor, Tensor, Tensor]
 
@@ -84,7 +85,12 @@ class Kept:
 class _Moved(torch.autograd.Function):
     @staticmethod
     def forward(ctx, features: Tensor, index: Tensor, mean: Tensor, scale: Tensor, smoothed: Tensor) -> Tensor:
-        ctx.save_for_backward(index, scale)
+        if features.dim() == 2 and features.numel() <= _FEW:
+            factor, apart = scale.index_select(0, index), mean.index_select(0, index)
+            ctx.save_for_backward(factor, None)
+            torch.sub(features, apart, out=apart)
+            return smoothed.index_select(0, index).addcmul_(apart, factor).to(features.dtype)
+        ctx.save_for_backward(scale, index)
         out = mean.new_empty(features.shape[0], *features.shape[2:], features.shape[1])
         apart, factor = mean.new_empty(2, _rows_of(features), features.shape[1])
         for z, at, into in _blocks(features, index, out.movedim(-1, 1)):
@@ -96,7 +102,9 @@ class _Moved(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor):  # type: ignore[override]
-        index, scale = ctx.saved_tensors
+        scale, index = ctx.saved_tensors
+        if index is None:  # of each row already
+            return (gradient * scale).to(gradient.dtype), None, None, None, None
         if torch.is_grad_enabled():  # a gradient of the gradient is wanted
             return (gradient * embedding(index, scale).movedim(-1, 1)).to(gradient.dtype), None, None, None, None
         out = torch.empty_like(gradient)
