@@ -77,6 +77,29 @@ def test_the_csv_reads_back_and_a_setting_made_again_takes_its_place(runs, tmp_p
     assert decides.read(path)[0].gains["sqinv"].of["few"][0] == pytest.approx(50)
 
 
+def test_a_csv_of_the_commons_renews_the_gains_of_its_setting_and_keeps_what_sets_it_apart(tmp_path, monkeypatch, capsys):
+    """As where seeds are added to lines whose runs are gone."""
+    errors = {"vanilla": [2.0, 2.2, 1.8], "sqinv": [1.5, 1.8, 1.2]}
+    few = make_sweep(tmp_path / "few", {name: values[:2] for name, values in errors.items()}, dataset="toy", parameters=1000)
+    all_seeds = make_sweep(tmp_path / "all", errors, dataset="toy", parameters=1000)
+    path, lines = tmp_path / "what_decides.csv", tmp_path / "toy-dir.csv"
+    for runs_of, out in ((few, "--decides"), (few, "--commons"), (all_seeds, "--commons")):
+        assert tool(monkeypatch, "compare", runs_of, out, path if out == "--decides" else lines) == 0
+    before = decides.read(path)[0]
+    assert before.gains["sqinv"].seeds == 2
+    assert tool(monkeypatch, "compare", lines, "--decides", path) == 0
+    (renewed,), (whole,) = decides.read(path), decides.from_runs([all_seeds])
+    assert renewed.gains["sqinv"].seeds == 3
+    for where, gain in whole.gains["sqinv"].of.items():
+        assert renewed.gains["sqinv"].of[where] == pytest.approx(gain, rel=1e-6)
+    assert repr(renewed.factors) == repr(before.factors)
+    capsys.readouterr()
+    other = make_sweep(tmp_path / "other", errors, dataset="toy", shared="--units 7")
+    assert tool(monkeypatch, "compare", other, "--commons", tmp_path / "other.csv") == 0
+    assert tool(monkeypatch, "compare", tmp_path / "other.csv", "--decides", path) == 2
+    assert "other.csv has no setting that is known; add it first, from a folder of its runs" in capsys.readouterr().err
+
+
 def test_the_page_has_the_section_its_picture_and_the_conclusions(runs, tmp_path, monkeypatch):
     folder = tmp_path / "results"
     folder.mkdir()

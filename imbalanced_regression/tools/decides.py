@@ -11,14 +11,14 @@ import io
 import math
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from scipy import stats
 
 from .. import files
-from . import evidence, tables
+from . import commons, evidence, tables
 from .commons import without_paths
 from .compare import Method, Run, choose_metrics, find_runs, read_cost
 from .significance import holm, mean_interval
@@ -108,14 +108,36 @@ def from_runs(paths: Sequence[Path]) -> list[Setting]:
 
 
 def _setting(benchmark: str, dataset: str, flags: str, own: dict[str, Method]) -> Setting:
-    base = own[BASE]
-    metric = choose_metrics(list(own.values()), None)[0]
-    setting = Setting(benchmark, dataset, flags, metric, _factors(base.runs[0], list(own.values())))
+    metric, factors = choose_metrics(list(own.values()), None)[0], _factors(own[BASE].runs[0], list(own.values()))
+    return Setting(benchmark, dataset, flags, metric, factors, _gains(own, metric))
+
+
+def from_commons(path: Path, known: Iterable[Setting]) -> list[Setting]:
+    """Settings that are known, with the gains of all lines of a csv of the commons, which outlives the runs it was made of.
+
+    Raises ValueError for a csv that is none of the commons, or of no setting that is known: what sets a setting apart stands
+    in the files of its runs alone.
+    """
+    lines, settings = commons.read(path), list(known)
+    made = []
+    for dataset, methods in commons.methods(lines).items():
+        own = {method.name: method for method in methods}
+        flags = next((line.flags for line in lines if (line.dataset, line.method) == (dataset, BASE)), None)
+        for setting in settings:
+            if (setting.dataset, setting.flags) == (dataset, flags):
+                made.append(replace(setting, gains={**setting.gains, **_gains(own, setting.metric)}))
+    if not made:
+        raise ValueError(f"--decides: {path} has no setting that is known; add it first, from a folder of its runs")
+    return made
+
+
+def _gains(own: dict[str, Method], metric: str) -> dict[str, Gain]:
+    base, gains = own[BASE], {}
     for name, method in own.items():
         if name != BASE:
-            gains = {where: _gain(method, base, metric, where) for where in _WHERE}
-            setting.gains[name] = Gain(len(evidence.paired(method, base, metric, "overall")[0]), gains)
-    return setting
+            of = {where: _gain(method, base, metric, where) for where in _WHERE}
+            gains[name] = Gain(len(evidence.paired(method, base, metric, "overall")[0]), of)
+    return gains
 
 
 def _gain(method: Method, base: Method, metric: str, group: str) -> tuple[float, float, float]:
@@ -183,12 +205,16 @@ def read(path: Path) -> list[Setting]:
 def add(path: Path, runs: Sequence[Path]) -> tuple[int, int]:
     """Add the settings of runs to such a csv, old ones of the same flags replaced; how many were added, and all.
 
-    Raises ValueError as `from_runs` and `read`, and where the csv's folder is not there.
+    A csv of the commons among `runs` renews the gains of the settings it is of. Raises ValueError as `from_runs`,
+    `from_commons` and `read`, and where the csv's folder is not there.
     """
     if not path.parent.is_dir():
         raise ValueError(f"--decides: there is no folder {path.parent}")
-    new = from_runs(runs)
     settings = {setting.key: setting for setting in read(path)} if path.is_file() else {}
+    tables, folders = ([run for run in runs if run.is_file() == whole] for whole in (True, False))
+    new = from_runs(folders) if folders or not tables else []
+    for table in tables:
+        new += from_commons(table, settings.values())
     settings.update((setting.key, setting) for setting in new)
     files.write(path, to_csv(settings.values()))
     return len(new), len(settings)
