@@ -43,6 +43,7 @@ _COMPARE = f"""The paper's table from finished runs: methods x all, many, medium
     {PROGRAM} compare sweep --published --format latex            # several data sets at once, and ranks over them
     {PROGRAM} compare sweep --commons results/uci-dir.csv         # a line for each run that `sweep` has made
     {PROGRAM} compare sweep --decides results/what_decides.csv    # gains beside imbalance, size of the model, ...
+    {PROGRAM} compare results/uci-dir.csv --decides results/what_decides.csv   # its gains anew, with lines added since
     {PROGRAM} compare --ensemble runs/vanilla runs/inverse        # and the mean of their predictions, paired by seed
 
 Runs whose flags are equal but for the seed and the names of files are one method: mean +- standard deviation (n - 1).
