@@ -461,6 +461,28 @@ def test_many_samples_give_the_same_bits_with_any_number_of_threads(bin_by_bin):
         assert all(torch.equal(a, b) for a, b in zip(sums, found[0]))
 
 
+def test_many_samples_that_lie_apart_in_memory_are_summed_alike(bin_by_bin):
+    z, y = many()
+    for way in (lambda z: z.t().contiguous().t(), lambda z: z.repeat_interleave(2, 0)[::2]):
+        apart, together = FDS(5, 6, ks=3), FDS(5, 6, ks=3)
+        apart.observe(way(z), y)
+        together.observe(z, y)
+        assert not way(z).is_contiguous()
+        assert all(torch.equal(a, b) for a, b in zip(apart.observed(), together.observed()))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_many_samples_with_bad_features_are_named_by_their_bin_without_a_warning(bin_by_bin, bad):
+    z, y = many()
+    z[y == 3] = bad
+    fds = FDS(5, 6, ks=3)
+    for part in (slice(0, 300), slice(300, None)):  # the second call adds to sums that are no longer finite
+        fds.observe(z[part] * (1 if part.stop else -1), y[part])
+    with pytest.raises(ValueError, match="bin 3"):
+        fds.finish_epoch(0)
+
+
 def test_an_error_in_one_of_the_threads_is_raised_and_leaves_their_number(bin_by_bin, monkeypatch):
     def full(*_, **__):
         raise MemoryError("no room for a piece")

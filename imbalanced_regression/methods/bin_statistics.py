@@ -97,6 +97,7 @@ def _add_by_bins(sums: Sums, x: Tensor, at: Tensor) -> None:
     tasks = iter(list(zip(largest.tolist(), *parts)))
     references, totals, all_squares = (part.numpy() for part in sums[1:])
 
+    @np.errstate(invalid="ignore", over="ignore")  # the end of the epoch names the bin of what is not finite
     def work(_: int) -> None:
         pieces = _Pieces(x)
         for bin_, begin, end, new in tasks:
@@ -124,12 +125,13 @@ class _Pieces:
 
     def __init__(self, x: Tensor):
         kind, dim = torch.promote_types(x.dtype, torch.float32), x.shape[1]
-        self.x, self.rows = x, x.numpy() if x.dtype == kind else None  # numpy has no bfloat16
+        # numpy has no bfloat16, and takes rows that lie apart from a copy of all of them
+        self.x, self.rows = x, x.numpy() if x.dtype == kind and x.is_contiguous() else None
         self.step = max(1, min(_PIECE, max(_BLOCK // dim, 16)))  # samples of a block
-        self.block, sums = torch.empty(self.step, dim, dtype=kind), torch.empty(2, -(-_PIECE // self.step), dim, dtype=kind)
+        self.block = x.new_empty(self.step, dim, dtype=kind)
+        sums = x.new_empty(2, -(-_PIECE // self.step), dim, dtype=kind)
         self.room, self.sums, self.outs = self.block.numpy(), sums.numpy(), list(zip(*(part.unbind() for part in sums)))
 
-    @np.errstate(invalid="ignore", over="ignore")  # the end of the epoch names the bin of what is not finite
     def summed(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The first of up to `_PIECE` samples, and the sums of the distances to it and of their squares, (D,) each."""
         base, starts = np.empty(0), range(0, len(samples), self.step)
