@@ -74,8 +74,8 @@ def write(folder: Path, benchmarks: Path) -> list[Path]:
 def page(read: dict[str, list[Line]], folder: Path, benchmarks: Path) -> str:
     """The page's text: {benchmark: lines}, with the conclusions that `folder` holds."""
     runs = sum(len(lines) for lines in read.values())
-    word = "section" if len(read) == 1 else "sections"  # a benchmark may have several, of a smaller or larger model
-    parts = [_INTRO.format(totals=f"{runs} runs in {len(read)} {word}")]
+    benchmark_word = "benchmark" if len(read) == 1 else "benchmarks"
+    parts = [_INTRO.format(totals=f"{runs} runs on {len(read)} {benchmark_word}")]
     several = decides.read(folder / decides.FILE) if (folder / decides.FILE).is_file() else []
     entries = [f"- [{name}](#{name.lower()}): {_summary(lines)}" for name, lines in read.items()]
     if several:
