@@ -13,7 +13,7 @@ _BLOCK = 1 << 18  # numbers taken at a time on a CPU: they stay in its cache
 _DEVICE_BLOCK = 1 << 24  # and on an accelerator, where they bound the memory and hide what a launch costs
 _PIECE = 1024  # samples summed in single precision at a time
 _MANY = 16  # samples a bin, on average, from which on going bin by bin is worth its overhead
-_THREADS_FROM = 1 << 22  # numbers from which on threads are worth their start
+_THREADS_FROM = 1 << 23  # numbers from which on threads are worth their start
 _NEARLY_ALL = 0.9  # of an epoch's labels in one row, or outside the bins: labels and bins are hardly of one unit
 
 
@@ -120,7 +120,8 @@ def _add_by_bins(sums: Sums, x: Tensor, at: Tensor) -> None:
 class _Pieces:
     """A thread's room for the sums of samples x (n, D) piece by piece, in blocks that stay in its core's cache.
 
-    Numpy does what it can: at the end of every call to torch, however short, threads take turns.
+    Numpy does what it does as fast, for at the end of every call to torch, however short, threads take turns. Torch
+    subtracts one row from many in half of numpy's time.
     """
 
     def __init__(self, x: Tensor):
@@ -134,7 +135,7 @@ class _Pieces:
 
     def summed(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The first of up to `_PIECE` samples, and the sums of the distances to it and of their squares, (D,) each."""
-        base, starts = np.empty(0), range(0, len(samples), self.step)
+        base, starts = torch.empty(0), range(0, len(samples), self.step)
         for i, start in enumerate(starts):
             chosen = samples[start : start + self.step]
             taken, summed = self.room[: len(chosen)], self.block[: len(chosen)]
@@ -143,13 +144,13 @@ class _Pieces:
             else:
                 self.rows.take(chosen, 0, taken, "clip")  # "raise" would make a copy first
             if start == 0:
-                base = taken[0].copy()
-            np.subtract(taken, base, taken)
+                base = summed[0].clone()
+            summed.sub_(base)
             torch.sum(summed, 0, out=self.outs[i][0])  # by pairs: it keeps more digits than numpy's
             np.multiply(taken, taken, taken)
             torch.sum(summed, 0, out=self.outs[i][1])
         total, squares = self.sums[:, 0] if len(starts) == 1 else self.sums[:, : len(starts)].sum(1)
-        return base, total, squares
+        return base.numpy(), total, squares
 
 
 def _by_bin(at: Tensor, rows: int) -> np.ndarray:
