@@ -14,6 +14,7 @@ _DEVICE_BLOCK = 1 << 24  # and on an accelerator, where they bound the memory an
 _PIECE = 1024  # samples summed in single precision at a time
 _MANY = 16  # samples a bin, on average, from which on going bin by bin is worth its overhead
 _THREADS_FROM = 1 << 23  # numbers from which on threads are worth their start
+_THREADS_EACH = 1 << 17  # numbers of a bin, on average, from which on they do not mostly wait for one another
 _NEARLY_ALL = 0.9  # of an epoch's labels in one row, or outside the bins: labels and bins are hardly of one unit
 
 
@@ -113,7 +114,8 @@ def _add_by_bins(sums: Sums, x: Tensor, at: Tensor) -> None:
                     totals[bin_] += total + moved
                     all_squares[bin_] += squares + apart * (2.0 * total.astype(np.float64) + moved)
 
-    _in_threads(work, min(torch.get_num_threads(), len(largest)) if x.numel() > _THREADS_FROM else 1)
+    several = x.numel() >= max(_THREADS_FROM, _THREADS_EACH * len(largest))
+    _in_threads(work, min(torch.get_num_threads(), len(largest)) if several else 1)
     sums[0].add_(counts)
 
 
@@ -165,12 +167,12 @@ def _in_threads(work: Callable[[int], None], threads: int) -> None:
 
     The pieces are too small to be shared: at the end of every operation torch's own threads would wait for one another.
     """
-    if threads == 1:
-        work(0)
-        return
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # new threads begin with it
     try:
+        if threads == 1:
+            work(0)
+            return
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, range(threads)))  # a list, so that an error is raised here
     finally:
