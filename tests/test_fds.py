@@ -422,7 +422,7 @@ def many(n=900, D=5, K=6, deviation=0.01, dtype=torch.float32, seed=0):
 @pytest.fixture
 def bin_by_bin(monkeypatch):
     """Few samples take the way of many: in pieces of a few rows, and by as many threads as torch may use."""
-    for name, value in (("_BLOCK", 64), ("_PIECE", 8), ("_THREADS_FROM", 0)):
+    for name, value in (("_BLOCK", 64), ("_PIECE", 8), ("_THREADS_FROM", 0), ("_THREADS_EACH", 0)):
         monkeypatch.setattr(bin_statistics, name, value)
     before = torch.get_num_threads()
     yield
@@ -459,6 +459,24 @@ def test_many_samples_give_the_same_bits_with_any_number_of_threads(bin_by_bin):
         assert torch.get_num_threads() == threads
     for sums in found[1:]:
         assert all(torch.equal(a, b) for a, b in zip(sums, found[0]))
+
+
+def test_threads_share_the_work_where_bins_are_large(bin_by_bin, monkeypatch):
+    """Where they are small, threads would mostly wait for one another: one does all, and torch's own do not help it."""
+    z, y = many()
+    inside, run = [], bin_statistics._in_threads
+    monkeypatch.setattr(
+        bin_statistics, "_in_threads",
+        lambda work, threads: run(lambda i: (inside.append((threads, torch.get_num_threads())), work(i)), threads),
+    )
+    torch.set_num_threads(2)
+    each = z.numel() // len(y.unique())
+    for numbers, expected in ((each, [(2, 1), (2, 1)]), (each + 1, [(1, 1)])):
+        inside.clear()
+        monkeypatch.setattr(bin_statistics, "_THREADS_EACH", numbers)
+        FDS(5, 6, ks=3).observe(z, y)
+        assert inside == expected
+        assert torch.get_num_threads() == 2
 
 
 def test_many_samples_that_lie_apart_in_memory_are_summed_alike(bin_by_bin):
