@@ -137,6 +137,27 @@ def test_three_encoders_of_a_night_look_at_its_lengths_once():
     assert looked.at == ["nonzero"]
 
 
+@pytest.mark.parametrize("kind", [nn.GRU, nn.LSTM])
+def test_a_recurrent_layer_waits_for_nothing_once_the_lengths_are_here(kind):
+    """Told to sort the sequences, torch would send their order to the device and fetch it again. On "meta" fetching raises."""
+    rnn, x = kind(3, 4, batch_first=True, bidirectional=True), torch.randn(4, 5, 3)
+    lengths, sent = torch.tensor([2, 5, 4, 5]), []
+
+    class Sent(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            if function is torch.ops.aten._to_copy.default:
+                sent.append((kwargs or {}).get("non_blocking"))
+            return function(*args, **(kwargs or {}))
+
+    packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+    torchs_own = nn.utils.rnn.pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=5)[0]
+    torch.testing.assert_close(precision.run_rnn(rnn, x, lengths), torchs_own)
+    rnn, x = rnn.to("meta"), x.to("meta").requires_grad_()
+    with Sent():
+        precision.run_rnn(rnn, x, torch.empty(4, device="meta"), lengths).sum().backward()
+    assert sent == [True, True]
+
+
 def test_a_recurrent_layers_weights_are_flattened_for_replicas_only(monkeypatch):
     """They are copied whole by it, 302 MB for the BiLSTM of STS-B-DIR in each step."""
     gru, flattened = nn.GRU(3, 4, batch_first=True), []

@@ -44,11 +44,15 @@ def run_rnn(rnn: nn.RNNBase, x: Tensor, lengths: Tensor, lengths_here: Tensor | 
     if x.is_cuda and getattr(rnn, "_is_replica", False):
         rnn.flatten_parameters()  # DataParallel's replicas hold scattered copies
     lengths = lengths.cpu() if lengths_here is None else lengths_here
+    # sorted here: torch, asked to, waits for the device before the layer and again after it
+    lengths, order = lengths.sort(descending=True)
+    there, back = (places.to(x.device, non_blocking=True) for places in (order, order.argsort()))
     with without_autocast(x) if outside else nullcontext():
-        packed = pack_padded_sequence(x.float() if outside else x, lengths, batch_first=True, enforce_sorted=False)
+        rows = (x.float() if outside else x).index_select(0, there)
+        packed = pack_padded_sequence(rows, lengths, batch_first=True)
         own = fits(rnn, x) and (outside or not autocasts(x))
         found = states(rnn, packed) if own else rnn(packed)[0]
-        return pad_packed_sequence(found, batch_first=True, total_length=x.shape[1])[0]
+        return pad_packed_sequence(found, batch_first=True, total_length=x.shape[1])[0].index_select(0, back)
 
 
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
