@@ -72,7 +72,9 @@ def method_step(device: torch.device, rows: int = 16, width: int = 6, fds: str =
     labels = choices.Labels(BINS, BINS.counts(values), values)
     head = choices.HEADS[settings["head"]](settings, labels, width)
     objective = choices.make_objective(settings, labels, width, head=head)
-    encoder = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, width))
+    # no bias before BatchNorm, which takes it away again: of its gradient, rounding alone, Adam would make full steps
+    first = nn.Linear(4, 8, bias=False)
+    encoder = nn.Sequential(first, nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, width))
     model = Regressor(encoder, head or nn.Linear(width, 1), FDS(width, bins=BINS, kind=fds) if fds else None)
     plan = Plan(lr=1e-2, batch_size=rows, views=2 if objective.two_views else 1,
                 **{name: value for name, value in given.items() if name not in knobs})
