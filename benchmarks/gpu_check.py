@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import gc
 import json
 import logging
 import os
@@ -108,7 +109,7 @@ def main() -> None:
     parser.add_argument("--json", default="", metavar="FILE", help="where to write the numbers")
     args = parser.parse_args()
     logging.disable(logging.WARNING)
-    device = torch.device(args.device)
+    device = torch.device("cuda:0" if args.device == "cuda" else args.device)  # of one GPU: torch asks for its number
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True
@@ -131,6 +132,7 @@ def main() -> None:
             said = f"skipped: {why}"
         except Exception as error:  # the checks after it are worth as much
             said = f"FAIL: {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        gc.collect()  # a model that only a cycle holds would be in the next check's memory
         if device.type == "cuda":
             torch.cuda.empty_cache()
         rows.append({"check": name, "said": said, "took": round(time.perf_counter() - start, 1), **found})

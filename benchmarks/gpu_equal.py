@@ -158,16 +158,23 @@ def generators(device: torch.device, size: dict) -> dict:
 
 
 def grad_scaler(device: torch.device, size: dict) -> dict:
-    """A scale at which gradients overflow: steps are skipped, the scale falls, and no weight is spoilt."""
+    """A scale at which gradients overflow: steps are skipped, the scale falls, no weight is spoilt, and the next one learns."""
     training, batch, moment, plan = method_step(device)
+    half = torch.float16 if device.type == "cuda" else None  # not every CPU has it
+    training = prepare(training.model, training.objective, plan, Runtime(device, amp=half))  # fused, as fp16 is on a GPU
     training.scaler = torch.amp.GradScaler(device.type, init_scale=2.0**127)
-    training.runtime = replace(training.runtime, amp=torch.float16 if device.type == "cuda" else None)
     plan = replace(plan, max_grad_norm=1.0)
     for _ in range(20):
         train_step(training, batch, moment, plan, fds_epoch=0)
-    expect(training.scaler.get_scale() < 2.0**127, "the scale did not fall")
+    scale = training.scaler.get_scale()
+    expect(scale < 2.0**127, "the scale did not fall")
+    training.scaler.update(1.0)
+    weights = training.model.head.weight
+    before = weights.detach().clone()
+    train_step(training, batch, moment, plan, fds_epoch=0)
+    expect(not torch.equal(weights, before), "no step is taken at a scale of 1")
     expect(all(p.isfinite().all() for p in training.model.parameters()), "a weight is not finite")
-    return {"scale": training.scaler.get_scale()}
+    return {"scale": scale}
 
 
 def recurrent(device: torch.device, size: dict) -> dict:

@@ -158,7 +158,7 @@ def searching(on: bool) -> Iterator[None]:
 
 def clocked(function: Callable[[], object], device: torch.device, count: int) -> float:
     """Seconds of a call, as a mean over `count`, with the device's work done."""
-    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
     wait()
     began = time.perf_counter()
     for _ in range(count):
@@ -168,17 +168,12 @@ def clocked(function: Callable[[], object], device: torch.device, count: int) ->
 
 
 def timed(prepared: Prepared, count: int, *, compiled: bool = False) -> dict:
-    """Seconds of a step after the first ones, and the most memory in use."""
+    """Seconds of a step after the first ones, and its most memory; the first ones take more, to search for convolutions."""
     device = prepared[0].runtime.device
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
     clocked(lambda: take_step(prepared), device, 3 if compiled or device.type == "cuda" else 1)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     found = {"seconds": clocked(lambda: take_step(prepared), device, count)}
     if device.type == "cuda":
-        found["GB"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+        found["GB"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 2)
     return found
-
-
-def per_second(found: dict, count: int, what: str) -> dict:
-    return {f"{what}/s": float(f"{count / found.pop('seconds'):.4g}"), **found}

@@ -31,6 +31,7 @@ from imbalanced_regression.training.session import Training, _check_same_file, p
 
 sys.path.append(str(ROOT / "benchmarks"))
 import gpu_check  # noqa: E402  # found through the path set above
+import gpu_models  # noqa: E402
 import gpu_runs  # noqa: E402
 from fake_gpu import autocast_of_a_gpu, fake_gpu, kept_for_backward  # noqa: E402  # found through the path set above
 from gpu_check import CHECKS, TOY, Skipped  # noqa: E402
@@ -439,6 +440,26 @@ def test_a_device_that_rounds_otherwise_stays_within_the_stated_distance(check, 
     monkeypatch.setattr(nn.functional, "linear", linear)
     function, how = CHECKS[check]
     assert 0 < function(CPU, TOY, **how)["apart"] < 1e-4
+
+
+def test_a_second_pass_is_timed_as_the_loop_makes_it(monkeypatch):
+    """Under autocast and on smoothed features where FDS asks for them, and not while the first call sets things up."""
+    prepared = gpu_models.a_resnet(CPU, TOY, amp="bf16", fds="released")
+    model, calls = prepared[0].model, []
+    model.register_forward_pre_hook(lambda module, inputs: calls.append((torch.is_autocast_enabled("cpu"), len(inputs))))
+    clocked = gpu_models.clocked
+    monkeypatch.setattr(gpu_models, "clocked", lambda *given: calls.append("clocked") or clocked(*given))
+    gpu_models.passing(prepared, 2)
+    assert calls == [(True, 3)] * 2 + ["clocked"] + [(True, 3)] * 2
+
+
+def test_a_process_whose_peer_has_failed_is_ended(monkeypatch):
+    programs, start = [], gpu_runs.started
+    monkeypatch.setattr(gpu_runs, "started", lambda *words, **env: programs.append(start(*words, **env)) or programs[-1])
+    code = "import os, sys, time; sys.exit(3) if os.environ['RANK'] == '0' else time.sleep(60)"
+    with pytest.raises(ValueError, match="exit code 3, not 0"):
+        gpu_runs.two_at_once(["-c", code])
+    assert [program.returncode for program in programs] == [3, -signal.SIGKILL]
 
 
 def test_the_gpu_check_says_of_each_check_what_became_of_it(monkeypatch, tmp_path, capsys):
