@@ -121,10 +121,10 @@ def resumed(device: torch.device, size: dict) -> dict:
     return {"apart": close(whole, parts)}
 
 
-def interrupted(folder: Path, device: torch.device) -> None:
+def interrupted(folder: Path, device: torch.device, **changes) -> None:
     """A run that is stopped after the second step of its second epoch; five are in each, and each epoch's end asks too."""
     try:
-        small_run(folder, Stopped(device, at=8), small_model())
+        small_run(folder, Stopped(device, at=8), small_model(), **changes)
     except Interrupted:
         within = checkpoint.load(folder / checkpoint.LAST).get("within") or {}
         expect(within.get("step") == 2, f"stopped after step {within.get('step')}, not 2")
@@ -133,12 +133,14 @@ def interrupted(folder: Path, device: torch.device) -> None:
 
 
 def resumed_elsewhere(device: torch.device, size: dict) -> dict:
-    """A checkpoint from the midst of an epoch goes on on the CPU, and the CPU's on the GPU; what dropout draws differs."""
+    """A checkpoint from the midst of an epoch goes on on the CPU, the CPU's on the GPU, and the GPU's there in fp16, whose
+    optimizer is another; what dropout draws differs."""
+    cpu = torch.device("cpu")
     with tempfile.TemporaryDirectory() as folder:
-        for begun, then in ((device, torch.device("cpu")), (torch.device("cpu"), device)):
-            place = Path(folder) / f"{begun.type} {then.type}"
-            interrupted(place, begun)
-            end = small_run(place, Runtime(then), small_model(), resume="")
+        for begun, then in ((device, Runtime(cpu)), (cpu, Runtime(device)), (device, Runtime(device, amp=torch.float16))):
+            place = Path(folder) / f"{begun} {then.device} {then.amp}"
+            interrupted(place, begun, optimizer="adam")
+            end = small_run(place, then, small_model(), optimizer="adam", resume="")
             expect(all(value.isfinite().all() for value in end.values()), "a weight is not finite")
     return {}
 

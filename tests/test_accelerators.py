@@ -13,6 +13,7 @@ import sys
 import threading
 from collections import namedtuple
 from contextlib import nullcontext
+from pathlib import Path
 
 import commands
 import numpy as np
@@ -259,6 +260,24 @@ def test_a_fused_optimizer_goes_on_from_a_plain_ones_state_and_back(optimizer):
         states.append(torch.cat([p.detach().flatten() for p in layer.parameters()]))
     for other in states[1:]:
         torch.testing.assert_close(other, states[0], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("now", [False, True], ids=["plain now", "fused now"])
+@pytest.mark.parametrize("begun", [False, True], ids=["begun plain", "begun fused"])
+def test_adams_steps_are_counted_where_the_optimizer_that_goes_on_wants_them(begun, now):
+    """Fused, on the device; otherwise on the CPU, as it would be waited for once for each parameter. The file may say other."""
+    plan, layer = toy.make_plan(optimizer="adam"), nn.Linear(4, 1)
+    before = plan.make_optimizer([{"params": list(layer.parameters())}], begun)
+    layer(torch.randn(2, 4)).sum().backward()
+    before.step()
+    content = {"optimizer": before.state_dict()}
+    with fake_gpu():
+        model = nn.Linear(4, 1)
+        optimizer = plan.make_optimizer([{"params": list(model.parameters())}], now)
+        training = Training(model, model, optimizer, None, None, Runtime())
+        training._resume_optimizer(content, Path("ckpt.pth.tar"))
+        steps = [state["step"].device.type for state in optimizer.state.values()]
+    assert steps == ["cuda" if now else "cpu"] * 2
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

@@ -190,11 +190,12 @@ class Training:
                 f"--optimizer: {path} was trained with {before}, found {now}; pass --optimizer {before} to go on, "
                 "or begin anew from its encoder with --pretrained"
             )
-        # loading would put the file's options in the place of the flags'; the rate of each epoch is set by the loop
-        options = [{name: value for name, value in group.items() if name not in ("params", "lr")} for group in own]
-        self.optimizer.load_state_dict(content["optimizer"])
-        for group, option in zip(self.optimizer.param_groups, options):
-            group.update(option)
+        # the options are the flags', not the file's, and already in loading: where Adam's count of steps lies goes by them;
+        # the rate of each epoch is set by the loop
+        groups = [dict(group) for group in saved]
+        for group, option in zip(groups, own):
+            group.update({name: value for name, value in option.items() if name not in ("params", "lr")})
+        self.optimizer.load_state_dict({**content["optimizer"], "param_groups": groups})
         _begin_momentum(self.optimizer)
 
     def _resume_within(self, within: dict) -> None:
