@@ -21,7 +21,7 @@ from imbalanced_regression import Regressor, cli, flags
 from imbalanced_regression.interrupt import Interrupted
 from imbalanced_regression.tools.folders import importable
 from imbalanced_regression.training import Objective, Plan, checkpoint, epochs, precision, randomness, runtime
-from imbalanced_regression.training.loaders import Feed
+from imbalanced_regression.training.loaders import EpochDraws, Feed
 from imbalanced_regression.training.runtime import Runtime
 from imbalanced_regression.training.session import Training, prepare
 
@@ -255,6 +255,44 @@ def test_the_second_pass_asks_processes_on_gpus_every_print_freq_batches_only(mo
     assert len(Asked.times) == asked
 
 
+def parsed(store):
+    """The flags of a run on the CPU, checked."""
+    parser = cli.ArgumentParser()
+    flags.add(parser, {"loss": "l1", "lr": 1e-3, "batch_size": 4, "lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2,
+                       "bucket_num": 10, "bucket_start": 0})
+    args = parser.parse_args(["--store_root", str(store), "--device", "cpu"])
+    flags.plan(args)
+    return args
+
+
+@pytest.mark.parametrize("images", [True, False])
+def test_images_search_for_convolutions_and_take_all_gpus_and_others_do_neither(monkeypatch, tmp_path, images):
+    """Lengths change from step to step, and copies of a recurrent layer for each GPU would take longer than the step."""
+    asked = []
+    monkeypatch.setattr(runtime, "start", lambda *words, **how: asked.append(how) or Runtime())
+    monkeypatch.setattr("imbalanced_regression.training.log.start_log", lambda ranks: None)
+    with flags.started(parsed(tmp_path), "agedb", "resnet18", images=images):
+        pass
+    assert [(how["fixed_sizes"], how["spread"]) for how in asked] == [(images, images)]
+
+
+class Draws(EpochDraws, toy.Toy):
+    """The toy with draws by (seed, epoch, index)."""
+
+    def __init__(self):
+        EpochDraws.__init__(self, 0)
+        toy.Toy.__init__(self, 8, 0)
+
+
+@pytest.mark.parametrize("draws", [True, False])
+def test_workers_live_on_where_draws_are_by_epoch_and_index(draws):
+    """New ones every epoch would leave a GPU waiting for a first batch; others would draw on where the last epoch left them."""
+    data = Draws() if draws else toy.Toy(8, 0)
+    feed = Feed(toy.Splits(data, data, data), toy.make_plan(workers=1), Runtime())
+    assert feed.train.persistent_workers == draws
+    assert feed.val.persistent_workers
+
+
 @pytest.mark.parametrize(
     ("error", "left"),
     [(None, 1), (Interrupted(signal.SIGTERM, "epoch 1 is saved"), 1), (Interrupted(signal.SIGTERM), 0), (ValueError("x"), 0)],
@@ -264,11 +302,7 @@ def test_processes_part_after_a_signal_that_all_have_come_to_and_after_no_error(
     calls = []
     monkeypatch.setattr(runtime, "stop", lambda: calls.append(1))
     monkeypatch.setattr("imbalanced_regression.training.log.start_log", lambda ranks: None)
-    parser = cli.ArgumentParser()
-    flags.add(parser, {"loss": "l1", "lr": 1e-3, "batch_size": 4, "lds_ks": 5, "lds_sigma": 2, "fds_ks": 5, "fds_sigma": 2,
-                       "bucket_num": 10, "bucket_start": 0})
-    args = parser.parse_args(["--store_root", str(tmp_path), "--device", "cpu"])
-    flags.plan(args)
+    args = parsed(tmp_path)
     with pytest.raises(type(error)) if error else nullcontext(), flags.started(args, "agedb", "resnet18"):
         if error:
             raise error
