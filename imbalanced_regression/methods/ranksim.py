@@ -66,7 +66,7 @@ class RankSim(nn.Module):
             ValueError: shapes that do not fit; NaN or infinite features or targets, on the CPU.
         """
         features = feature_rows(features, "RankSim")
-        targets = label_rows(targets, len(features), "RankSim").detach()
+        targets = label_rows(targets, features, "RankSim").detach()
         with torch.autocast(features.device.type, enabled=False):
             chosen = self._one_per_label(targets)
             if may_look(features) and not chosen.all():
