@@ -60,7 +60,7 @@ class ConR(nn.Module):
         preds = label_rows(preds, features, "ConR", "preds").detach()
         with torch.autocast(features.device.type, enabled=False):
             apart = (targets[:, None] - targets).abs()
-            near = apart <= self.within + rounding(targets)
+            near = apart <= self.within + rounding(targets, apart)
             confused = ~near & ((preds[:, None] - preds).abs() <= self.within)
             positive = near.fill_diagonal_(False)
             logs = (self.push * apart).to(features.dtype)

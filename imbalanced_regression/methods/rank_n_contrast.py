@@ -50,7 +50,7 @@ def rank_n_contrast(features: Tensor, targets: Tensor, temperature: float = 2.0)
         else:
             logits, apart = _without_diagonal(logits), _without_diagonal((labels[:, None] - labels).abs())
             apart, order = apart.sort(dim=1, descending=True)
-            total = _RankedLogSumExp.apply(logits.gather(1, order), _last_of_tie(apart, rounding(labels)))
+            total = _RankedLogSumExp.apply(logits.gather(1, order), _last_of_tie(apart, rounding(labels, apart[:, 1:])))
         return (total - logits.sum()) / (count * (count - 1))
 
 
@@ -93,7 +93,8 @@ def _reach(labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     values, _, index = groups(labels)
     sizes = torch.bincount(index, minlength=len(values))
-    near = (values[:, None].double() - values).abs() - rounding(labels)
+    near = (values[:, None].double() - values).abs()
+    near -= rounding(values, near)
     left = torch.searchsorted(values.double(), values[:, None] - near, right=True)
     right = torch.searchsorted(values.double(), values[:, None] + near)
     place = torch.arange(len(values)).expand_as(left)

@@ -142,9 +142,12 @@ def _one_over(lengths: Tensor) -> Tensor:
     return torch.where(lengths > torch.finfo(lengths.dtype).tiny ** 0.5, lengths, 1).reciprocal()
 
 
-def rounding(targets: Tensor) -> Tensor:
-    """By how much two differences of labels (B,) can differ through the rounding of the labels alone: a tensor ()."""
-    return 2 * torch.finfo(targets.dtype).eps * targets.abs().max()
+def rounding(targets: Tensor, apart: Tensor) -> Tensor:
+    """By how much distances `apart` (B, M) from the labels (B,) can be wrong through rounding alone: (B, M).
+
+    It is each distance's own: one label of a million would otherwise make ties of all that differ by a tenth.
+    """
+    return (apart + targets.abs()[:, None]) * (2 * torch.finfo(targets.dtype).eps)
 
 
 def groups(targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
