@@ -82,6 +82,9 @@ _HOME = {
 
 __all__ = list(_HOME)
 
+# Not in __all__: they need scikit-learn, which `from imbalanced_regression import *` must not.
+_NEEDS_SKLEARN = {"SMOTER": ".sklearn", "SMOGN": ".sklearn"}
+
 if TYPE_CHECKING:
     from .bins import Bins
     from .methods.balanced_mse import BMC, BNI, GAI
@@ -131,13 +134,14 @@ if TYPE_CHECKING:
         shot_of_counts,
         shots_of_bins,
     )
+    from .sklearn import SMOGN, SMOTER
     from .training.model import Regressor, ScaledLinear
     from .uncertainty import ause, spread_metrics
 
 
 def __getattr__(name: str):
-    if name in _HOME:
-        return vars(import_module(_HOME[name], __name__))[name]
+    if home := _HOME.get(name) or _NEEDS_SKLEARN.get(name):
+        return vars(import_module(home, __name__))[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

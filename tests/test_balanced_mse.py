@@ -200,6 +200,22 @@ def test_labels_far_from_zero_lose_no_digits():
     assert BMC()(outputs.float() + 1e4, targets.float() + 1e4).item() == pytest.approx(BMC()(outputs, targets).item(), rel=1e-2)
 
 
+@pytest.mark.parametrize("far", [1e4, 1e6])
+@pytest.mark.parametrize(
+    "loss",
+    [BMC(), GAI([0.0, 0.0], [1.0, 1.0], [0.5, 0.5]), BNI([0.0, 1e-9, 4.0], [0.5, 0.3, 0.2]), BMC(noise="laplace")],
+    ids=["bmc", "gai", "bni", "bmc laplace"],
+)
+def test_far_from_equal_labels_the_gradient_in_float32_is_that_in_float64(loss, far):
+    """Terms of 10^8 and more swallow the logarithm of how many are equal; their shares must sum to 1 all the same."""
+    slopes = []
+    for dtype in (torch.float32, torch.float64):
+        there = torch.tensor([far, -far, 3.0], dtype=dtype, requires_grad=True)
+        loss(there, torch.zeros(3)).backward()
+        slopes.append(there.grad.double())
+    torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-6 * far)
+
+
 def test_bmc_says_that_it_needs_the_whole_batch():
     assert BMC.whole_batch is True
     assert not hasattr(GAI, "whole_batch")

@@ -117,6 +117,13 @@ def test_labels_as_far_apart_as_within_up_to_rounding_are_positives():
     assert found.item() == pytest.approx(ConR(1.0, push=0.01)(features, targets, preds).item(), rel=1e-6)
 
 
+def test_one_label_of_a_million_makes_no_positives_of_the_others():
+    features = example(5)[0]
+    labels = torch.tensor([0, 0.1, 0.25, 0.4, 1e6])
+    found = ConR(0.12)(features, labels, torch.zeros(5)).item()
+    assert found == pytest.approx(ConR(0.12)(features, labels.double(), torch.zeros(5)).item(), rel=1e-5)
+
+
 def test_it_asks_for_two_views():
     assert ConR.two_views is True
 

@@ -199,6 +199,7 @@ def test_labels_are_not_written_to_and_tensors_and_lists_weigh_alike():
         ([1, 2], {"ks": 4}, r"ks.*\b4\b"),
         ([1, 2], {"sigma": 0}, r"sigma.*\b0\b"),
         ([1, 2], {"clip": (10, 5)}, r"clip.*\(10, 5\)"),
+        ([1, 2], {"clip": 5}, "clip.*low, high.*found 5"),
     ],
 )
 def test_bad_input_is_named_with_its_value(function, labels, how, named):

@@ -123,6 +123,8 @@ def test_shapes_that_do_not_fit_are_named(name, shape, which):
     [
         (lambda e: weighted_focal_l1_loss(e, e, activate="relu"), "activate.*sigmoid.*tanh.*relu"),
         (lambda e: weighted_focal_mse_loss(e, e, activate="relu"), "activate.*sigmoid.*tanh.*relu"),
+        (lambda e: weighted_focal_l1_loss(e, e, gamma=-1), r"gamma.*-1"),
+        (lambda e: weighted_focal_mse_loss(e, e, gamma=float("nan")), "gamma.*nan"),
         (lambda e: weighted_huber_loss(e, e, beta=0), r"beta.*\b0\b"),
         (lambda e: weighted_mse_loss(e[:0], e[:0]), "inputs"),
     ],
@@ -142,6 +144,22 @@ def test_inputs_are_not_modified_and_gradient_reaches_them(name):
     assert (inputs.grad[1:] != 0).all()
     for tensor, copy in zip((inputs.detach(), targets, weights), before):
         assert torch.equal(tensor, copy)
+
+
+@pytest.mark.parametrize("name", ["focal_mse", "focal_l1"])
+@pytest.mark.parametrize("activate", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("gamma", [0, 0.01, 0.5, 1, 2])
+def test_a_prediction_without_error_has_gradient_0_under_any_gamma(name, activate, gamma):
+    """Below 1 the power's slope at 0 is infinite, and one hit would turn the whole model's weights into NaN."""
+    inputs, targets, weights = example()
+    inputs.requires_grad_()
+    LOSSES[name](inputs, targets, weights, activate=activate, gamma=gamma).backward()
+    assert inputs.grad[0] == 0
+    assert inputs.grad.isfinite().all()
+    there = inputs.detach()[1:].double().requires_grad_()
+    whole = torch.autograd.functional.jacobian
+    slope = whole(lambda x: LOSSES[name](x, targets[1:], weights[1:], activate=activate, gamma=gamma), there) * 6 / 7
+    torch.testing.assert_close(inputs.grad[1:], slope.float(), rtol=1e-4, atol=1e-6)
 
 
 @every_loss

@@ -10,6 +10,7 @@ from slow.rank_n_contrast import rank_n_contrast as loops
 
 from imbalanced_regression.methods import rank_n_contrast as module
 from imbalanced_regression.methods.rank_n_contrast import RankNContrast, rank_n_contrast
+from imbalanced_regression.methods.rows import rounding
 
 Z = torch.tensor([[1, 0], [0.8, 0.6], [0, 1], [-0.6, 0.8], [-1, 0.5]], dtype=torch.float64)
 Y = torch.tensor([1, 2, 4, 7, 7], dtype=torch.float64)
@@ -99,6 +100,18 @@ def test_label_distances_apart_by_rounding_alone_are_ties():
     tenths = whole / 10  # in float32, 0.3 - 0.2 is not 0.2 - 0.1
     assert (tenths[2] - tenths[1]) != (tenths[1] - tenths[0])
     assert rank_n_contrast(features, tenths).item() == pytest.approx(rank_n_contrast(features, whole).item(), rel=1e-6)
+
+
+def test_one_label_of_a_million_makes_no_ties_of_the_others():
+    labels = torch.tensor([0, 0.1, 0.2, 0.4, 0.7, 1e6])
+    whole = (10 * labels).double().round()
+    for found, exact in zip(module._reach(labels)[2:], module._reach(whole)[2:]):
+        assert torch.equal(found[:-1], exact[:-1])
+    last = []
+    for one in (labels, whole):
+        apart = module._without_diagonal((one[:, None] - one).abs()).sort(dim=1, descending=True).values
+        last.append(module._last_of_tie(apart, rounding(one, apart[:, 1:])))
+    assert torch.equal(last[0][:-1], last[1][:-1])
 
 
 def test_order_of_the_rows_is_of_no_account():

@@ -90,6 +90,14 @@ def test_equal_label_distances_up_to_rounding_share_a_rank():
     assert RankSim()(features, tenths).item() == pytest.approx(RankSim()(features, whole.double()).item(), rel=1e-12)
 
 
+def test_one_label_of_a_million_makes_no_ties_of_the_others():
+    labels = torch.tensor([0.2, 1e6, 0.7, 0, 0.4, 0.1])
+    ranks = [ranksim._ranks(ranksim._distances(given, given >= 0), given).double()
+             for given in (labels, (10 * labels).double().round())]
+    others = torch.arange(6) != 1
+    assert torch.equal(ranks[0][others], ranks[1][others])
+
+
 def test_the_order_of_the_rows_does_not_matter():
     features, _ = example(12)
     features[3] = features[7]  # equal similarities too

@@ -98,6 +98,14 @@ def test_resamplers_do_what_the_functions_do_and_leave_prediction_alone(sampler)
     assert np.isfinite(scores["test_few"]).all()
 
 
+def test_the_package_leads_to_its_resamplers():
+    import imbalanced_regression as library
+
+    assert library.SMOTER is SMOTER
+    assert library.SMOGN is SMOGN
+    assert not {"SMOTER", "SMOGN"} & set(library.__all__)  # as scikit-learn may be missing
+
+
 def test_resamplers_are_searched_over_in_a_pipeline():
     pipeline = pytest.importorskip("imblearn.pipeline")
     X, y = data()

@@ -218,6 +218,16 @@ def test_nan_features_are_refused_at_once_and_on_an_accelerator_at_the_end_of_th
         (lambda: SRL(BINS, 4, momentum=1), "momentum: expected 0 <= momentum < 1"),
         (lambda: SRL(BINS, 4)(torch.ones(3, 5), torch.ones(3)), "SRL: features: expected 4 of them, found 5"),
         (lambda: SRL(BINS, 4)(torch.ones(3, 4), torch.ones(2)), "SRL: targets: expected shape"),
+        (lambda: enveloping(Z, torch.ones(3, 5)), r"enveloping: points: .*\(\.\.\., 2\), found \(3, 5\)"),
+        (lambda: enveloping(Z[:0], CIRCLE), r"enveloping: centroids: .*found \(0, 2\)"),
+        (lambda: homogeneity(Z[:4], LABELS[:3]), r"homogeneity: labels: expected shape \(4,\).*found \(3,\)"),
+        (lambda: homogeneity(Z[:4], LABELS[[0, 1, 1, 2]]), "homogeneity: labels: must strictly increase, found a step of 0"),
+        (lambda: homogeneity(Z[:4], LABELS[[2, 0, 1, 3]]), "homogeneity: labels: must strictly increase, found a step of -3"),
+        (lambda: srl_contrastive(Z, INDEX + 1, Z[:4], 1.0), "srl_contrastive: index: expected 0 to 3, found 1 to 4"),
+        (lambda: srl_contrastive(Z, INDEX - 1, Z[:4], 1.0), "srl_contrastive: index: expected 0 to 3, found -1 to 2"),
+        (lambda: srl_contrastive(Z, INDEX[:4], Z[:4], 1.0), r"srl_contrastive: index: expected shape \(5,\), found \(4,\)"),
+        (lambda: srl_contrastive(Z, INDEX, Z[:4], 0.0), "temperature: expected a finite number above 0.*found 0"),
+        (lambda: srl_contrastive(Z[:0], INDEX[:0], Z[:4], 1.0), r"srl_contrastive: features: .*found \(0, 2\)"),
     ],
 )
 def test_bad_arguments_are_refused_with_their_name(make, message):

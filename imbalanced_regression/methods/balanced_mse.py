@@ -117,7 +117,7 @@ class BMC(_BalancedLoss):
             else:  # not through |a|^2 + |b|^2 - 2 ab, which loses the digits of labels far from 0
                 apart = torch.cdist(outputs, targets, compute_mode="donot_use_mm_for_euclid_dist")
                 costs = apart.square() / (2 * self._variance(outputs))
-            return self._mean(torch.logsumexp(-costs, dim=1) + costs.diagonal(), weights)
+            return self._mean(-torch.log_softmax(-costs, dim=1).diagonal(), weights)
 
 
 class GAI(_BalancedLoss):
@@ -208,13 +208,13 @@ class GAI(_BalancedLoss):
     def _normaliser(outputs: Tensor, means: Tensor, factor: Tensor, constant: Tensor) -> Tensor:
         if outputs.shape[1] == 1:
             whitened = (outputs - means.T) / factor[:, 0, 0]
-            return torch.logsumexp(constant - whitened.square() / 2, dim=1)
+            return _log_sum_exp(constant - whitened.square() / 2)
         identity = torch.eye(factor.shape[1], dtype=factor.dtype, device=factor.device).expand_as(factor)
         inverse = torch.linalg.solve_triangular(factor, identity, upper=False)
         shift = torch.einsum("kde,ke->kd", inverse, means)
         # d numbers for each row and component: the labels are low-dimensional, the rows are taken in chunks
         whitened = torch.einsum("kde,be->bkd", inverse, outputs) - shift
-        return torch.logsumexp(constant - whitened.square().sum(dim=2) / 2, dim=1)
+        return _log_sum_exp(constant - whitened.square().sum(dim=2) / 2)
 
 
 class BNI(_BalancedLoss):
@@ -277,7 +277,17 @@ class BNI(_BalancedLoss):
         if centers.shape[1] == 2:
             apart = apart + size(outputs[:, 1:] - centers[:, 1])
         unit = variance.sqrt() if self.noise == "laplace" else 2 * variance
-        return torch.logsumexp(log_probabilities - apart / unit, dim=1)
+        return _log_sum_exp(log_probabilities - apart / unit)
+
+
+def _log_sum_exp(terms: Tensor) -> Tensor:
+    """(B, K) -> (B,), with a gradient whose shares sum to 1 however large the terms are.
+
+    torch.logsumexp takes the shares from its rounded result: far from all labels, where several terms are equal, each of
+    them would get the whole gradient.
+    """
+    largest = terms.detach().amax(dim=1, keepdim=True)
+    return largest[:, 0] + (terms - largest).exp().sum(dim=1).log()
 
 
 def _rows(outputs: Tensor, targets, method: str, d: int | None = None) -> tuple[Tensor, Tensor]:
@@ -310,7 +320,9 @@ def _density(points, probabilities, name: str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"{name}: expected finite numbers (K,) or (K, d), found shape {points.shape}")
     if probabilities.shape != (len(points),):
         raise ValueError(f"probabilities: expected shape ({len(points)},), found {probabilities.shape}")
-    if not (probabilities >= 0).all() or abs(probabilities.sum() - 1) > 1e-4:
+    if not (probabilities >= 0).all():
+        raise ValueError(f"probabilities: expected non-negative numbers, found {probabilities.min():g}")
+    if abs(probabilities.sum() - 1) > 1e-4:
         raise ValueError(f"probabilities: expected non-negative numbers with sum 1, found sum {probabilities.sum():g}")
     with np.errstate(divide="ignore"):
         return points, np.log(probabilities / probabilities.sum())

@@ -56,16 +56,16 @@ class ConR(nn.Module):
         features = feature_rows(features, "ConR")
         if preds is None:
             raise ValueError("ConR: preds: expected the predictions (B,) or (B, 1), found None; pass those of the same rows")
-        targets = label_rows(targets.detach(), len(features), "ConR")
-        preds = label_rows(preds.detach(), len(features), "ConR", "preds")
+        targets = label_rows(targets, features, "ConR").detach()
+        preds = label_rows(preds, features, "ConR", "preds").detach()
         with torch.autocast(features.device.type, enabled=False):
             apart = (targets[:, None] - targets).abs()
-            near = apart <= self.within + rounding(targets)
+            near = apart <= self.within + rounding(targets, apart)
             confused = ~near & ((preds[:, None] - preds).abs() <= self.within)
             positive = near.fill_diagonal_(False)
             logs = (self.push * apart).to(features.dtype)
             if weights is not None:
-                weights = label_rows(weights.detach(), len(features), "ConR", "weights").to(features.dtype)
+                weights = label_rows(weights, features, "ConR", "weights").detach().to(features.dtype)
                 logs = logs + weights.log()[:, None]
             # in logarithms, as push times a wide label range overflows; what is in neither set adds e^-inf
             extra = torch.where(confused, logs, -torch.inf).masked_fill_(positive, 0)

@@ -63,10 +63,8 @@ class Reweighting:
             raise ValueError("reweight: LDS smooths the weights, found reweight 'none'; pass 'sqrt_inv' or 'inverse'")
         if self.boundary not in BOUNDARIES:
             raise ValueError(f"boundary: expected one of {', '.join(BOUNDARIES)}, found {self.boundary!r}")
-        if self.clip is not None:
-            low, high = self.clip
-            if not 0 <= low <= high:
-                raise ValueError(f"clip: expected 0 <= low <= high, found {self.clip}")
+        if self.clip is not None and (np.shape(self.clip) != (2,) or not 0 <= self.clip[0] <= self.clip[1]):
+            raise ValueError(f"clip: expected (low, high) with 0 <= low <= high, found {self.clip}")
         if self.lds:
             get_lds_kernel_window(self.kernel, *self._window())
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .rows import feature_rows, label_rows
+from .rows import beside, feature_rows, label_rows
 
 LOG_SCALE = (-5.0, 5.0)  # bounds of a predicted log scale, of labels that have been standardised
 
@@ -155,8 +155,8 @@ def laplace_nll(mu: Tensor, log_b: Tensor, targets: Tensor, weights: Tensor | No
 
     Args:
         mu, log_b: (B,) or (B, 1), in the unit of the label.
-        targets: (B,) or (B, 1).
-        weights: (B,) or (B, 1), or None.
+        targets: (B,) or (B, 1); a tensor, an array or a list.
+        weights: likewise, or None.
         scale: a number or a tensor of one, above 0, in the unit of the label.
 
     Raises:
@@ -186,7 +186,9 @@ def column(values: Tensor, method: str, name: str) -> Tensor:
 
 def row_weights(weights: Tensor | None, like: Tensor, method: str) -> Tensor:
     """Weights (B,) for rows `like` (B,): those given, or ones."""
-    return torch.ones_like(like) if weights is None else label_rows(weights.to(like.device), len(like), method, "weights")
+    if weights is None:
+        return torch.ones_like(like)
+    return label_rows(beside(weights, like, "weights").to(like.device), like, method, "weights")
 
 
 def _rows(mu: Tensor, log_scale: Tensor, targets: Tensor, weights: Tensor | None, scale, method: str) -> tuple[Tensor, ...]:
@@ -194,5 +196,5 @@ def _rows(mu: Tensor, log_scale: Tensor, targets: Tensor, weights: Tensor | None
     mu, log_scale = column(mu, method, "mu"), column(log_scale, method, "log scale")
     if len(log_scale) != len(mu):
         raise ValueError(f"{method}: log scale: expected {len(mu)} rows as in mu, found {len(log_scale)}")
-    targets = label_rows(targets, len(mu), method)
+    targets = label_rows(targets, mu, method)
     return mu, bounded_scale(log_scale, scale), targets, row_weights(weights, mu, method)

@@ -46,7 +46,7 @@ def weighted_focal_mse_loss(
 ) -> Tensor:
     """Mean of w e^2 f^gamma, where f in [0, 1) grows with |e|: 2 sigmoid(beta |e|) - 1, or tanh(beta |e|)."""
     error, weights = _error(inputs, targets, weights)
-    return _mean(error**2 * _focal(error, activate, beta) ** gamma, weights)
+    return _mean(error**2 * _focal(error, activate, beta, gamma), weights)
 
 
 def weighted_focal_l1_loss(
@@ -54,7 +54,7 @@ def weighted_focal_l1_loss(
 ) -> Tensor:
     """Mean of w |e| f^gamma, with f as in `weighted_focal_mse_loss`."""
     error, weights = _error(inputs, targets, weights)
-    return _mean(error.abs() * _focal(error, activate, beta) ** gamma, weights)
+    return _mean(error.abs() * _focal(error, activate, beta, gamma), weights)
 
 
 def ccc_loss(inputs: Tensor, targets, weights=None) -> Tensor:
@@ -132,11 +132,17 @@ def _mean(loss: Tensor, weights: Tensor | None) -> Tensor:
     return (loss if weights is None else loss * weights).mean()
 
 
-def _focal(error: Tensor, activate: str, beta: float) -> Tensor:
+def _focal(error: Tensor, activate: str, beta: float, gamma: float) -> Tensor:
     if not beta > 0:
         raise ValueError(f"beta: expected a number above 0, for example 0.2, found {beta}")
+    if not gamma >= 0:
+        raise ValueError(f"gamma: expected a number of at least 0, for example 1, found {gamma}")
     if activate == "sigmoid":
-        return 2 * torch.sigmoid(beta * error.abs()) - 1
-    if activate == "tanh":
-        return torch.tanh(beta * error.abs())
-    raise ValueError(f"activate: expected 'sigmoid' or 'tanh', found {activate!r}")
+        share = 2 * torch.sigmoid(beta * error.abs()) - 1
+    elif activate == "tanh":
+        share = torch.tanh(beta * error.abs())
+    else:
+        raise ValueError(f"activate: expected 'sigmoid' or 'tanh', found {activate!r}")
+    if gamma < 1:  # the power's slope is infinite at 0, and infinity times the error 0 would be NaN
+        share = share.clamp(min=torch.finfo(share.dtype).tiny)
+    return share**gamma

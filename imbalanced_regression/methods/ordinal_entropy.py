@@ -51,7 +51,7 @@ class OrdinalEntropy(OwnTypes):
             ValueError: shapes that do not fit; NaN or infinite values, on the CPU.
         """
         features = feature_rows(features, "OrdinalEntropy")
-        targets = label_rows(targets, len(features), "OrdinalEntropy")
+        targets = label_rows(targets, features, "OrdinalEntropy")
         if self._edges is not None and self._centers is not None:
             targets = self._centers[bin_of(targets, self._edges)]
         with torch.autocast(features.device.type, enabled=False):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .rows import feature_rows, groups, label_rows, may_look, products, rounding
+from .rows import beside, feature_rows, groups, label_rows, may_look, products, rounding
 
 _SPREAD = 600.0  # exp of its negative, and one over that, are far from the ends of float64
 
@@ -38,9 +38,10 @@ def rank_n_contrast(features: Tensor, targets: Tensor, temperature: float = 2.0)
     count = len(features)
     if count < 2:
         raise ValueError("rank_n_contrast: features: expected at least two rows, found 1; pass both views of a sample")
+    targets = beside(targets, features, "targets")
     if targets.dim() in (1, 2) and 2 * len(targets) == count:
         targets = torch.cat([targets, targets])
-    labels = label_rows(targets, count, "rank_n_contrast").detach()
+    labels = label_rows(targets, features, "rank_n_contrast").detach()
     with torch.autocast(features.device.type, enabled=False):
         logits = _Distances.apply(features) / -temperature
         # groups take a seventh of the time of sorted rows on a CPU, and cannot hold every spread
@@ -49,7 +50,7 @@ def rank_n_contrast(features: Tensor, targets: Tensor, temperature: float = 2.0)
         else:
             logits, apart = _without_diagonal(logits), _without_diagonal((labels[:, None] - labels).abs())
             apart, order = apart.sort(dim=1, descending=True)
-            total = _RankedLogSumExp.apply(logits.gather(1, order), _last_of_tie(apart, rounding(labels)))
+            total = _RankedLogSumExp.apply(logits.gather(1, order), _last_of_tie(apart, rounding(labels, apart[:, 1:])))
         return (total - logits.sum()) / (count * (count - 1))
 
 
@@ -92,7 +93,8 @@ def _reach(labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """
     values, _, index = groups(labels)
     sizes = torch.bincount(index, minlength=len(values))
-    near = (values[:, None].double() - values).abs() - rounding(labels)
+    near = (values[:, None].double() - values).abs()
+    near -= rounding(values, near)
     left = torch.searchsorted(values.double(), values[:, None] - near, right=True)
     right = torch.searchsorted(values.double(), values[:, None] + near)
     place = torch.arange(len(values)).expand_as(left)

@@ -66,14 +66,14 @@ class RankSim(nn.Module):
             ValueError: shapes that do not fit; NaN or infinite features or targets, on the CPU.
         """
         features = feature_rows(features, "RankSim")
-        targets = label_rows(targets, len(features), "RankSim").detach()
+        targets = label_rows(targets, features, "RankSim").detach()
         with torch.autocast(features.device.type, enabled=False):
             chosen = self._one_per_label(targets)
             if may_look(features) and not chosen.all():
                 rows = chosen.nonzero()[:, 0]
                 features, targets, chosen = features.index_select(0, rows), targets[rows], chosen[rows]
             count = chosen.sum()
-            wanted = _ranks(_distances(targets, chosen), rounding(targets)).to(features.dtype) / count
+            wanted = _ranks(_distances(targets, chosen), targets).to(features.dtype) / count
             found = _BlackBoxRanks.apply(cosines(features), chosen, self.interpolation, self.loss_scale)
             pairs = chosen[:, None] & chosen
             return torch.where(pairs, (found - wanted).square(), 0).sum() / count
@@ -110,12 +110,16 @@ class _BlackBoxRanks(torch.autograd.Function):
         return (_ranks(moved) / count - ranks) * (ctx.loss_scale / (ctx.interpolation + 1e-8)), None, None, None
 
 
-def _ranks(values: Tensor, tolerance: float | Tensor = 0.0) -> Tensor:
-    """Ascending ranks in each row, from 1, (m, m); neighbours that differ by at most `tolerance` share their average."""
+def _ranks(values: Tensor, targets: Tensor | None = None) -> Tensor:
+    """Ascending ranks in each row, from 1, (m, m); equal ones share their average.
+
+    Where the values are distances of the labels `targets` (m,), those that only rounding tells apart are equal.
+    """
     order = _order(values)
     ordered = values.gather(1, order)
     position = torch.arange(1, values.shape[1] + 1, device=values.device, dtype=values.dtype).expand_as(values)
     apart = torch.ones_like(values, dtype=torch.bool)
+    tolerance = 0 if targets is None else rounding(targets, ordered[:, :-1])
     apart[:, 1:] = ordered[:, 1:] - ordered[:, :-1] > tolerance  # infinity less infinity is NaN: not apart, as it should be
     first = torch.where(apart, position, 0).cummax(dim=1).values
     ends = torch.ones_like(apart)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..bins import as_array
+
 
 def may_look(values: Tensor) -> bool:
     """Whether the values may be looked at, to refuse or to leave out rows: on an accelerator that is to wait for it."""
@@ -28,11 +30,19 @@ def feature_rows(features: Tensor, method: str) -> Tensor:
     return _finite(_wide(features), method, "features", "a lower learning rate or gradient clipping may help")
 
 
-def label_rows(values: Tensor, count: int, method: str, name: str = "targets") -> Tensor:
-    """One number per row: (B,) or (B, 1) -> (B,), as float32 (float64 is kept), with B = `count`.
+def beside(values, like: Tensor, name: str) -> Tensor:
+    """A tensor as it is; a list or an array as a tensor on the device of `like`, float32 or, as `like`, float64."""
+    if isinstance(values, Tensor):
+        return values
+    return torch.from_numpy(as_array(values, name).astype(np.float64)).to(_wide(like))
 
-    Raises ValueError as `feature_rows`.
+
+def label_rows(values, like: Tensor, method: str, name: str = "targets") -> Tensor:
+    """One number per row of `like` (B, ...): (B,) or (B, 1) -> (B,), as float32 (float64 is kept).
+
+    Values may be a tensor, an array or a list. Raises ValueError as `feature_rows`.
     """
+    values, count = beside(values, like, name), len(like)
     if values.shape not in ((count,), (count, 1)):
         raise ValueError(f"{method}: {name}: expected shape ({count},) or ({count}, 1), found {tuple(values.shape)}")
     return _finite(_wide(values.reshape(count)), method, name, f"take the rows without {name} out")
@@ -43,7 +53,7 @@ def same_rows(outputs: Tensor, targets, method: str) -> tuple[Tensor, Tensor]:
 
     Raises ValueError for every other pair of shapes, none of which may broadcast, and for no rows.
     """
-    targets = targets if isinstance(targets, Tensor) else torch.as_tensor(np.asarray(targets))
+    targets = beside(targets, outputs, "targets")
     column = outputs.dim() > 0 and {outputs.shape, targets.shape} == {(len(outputs),), (len(outputs), 1)}
     if not outputs.dim() or outputs.numel() == 0 or not (outputs.shape == targets.shape or column):
         found = f"shape {tuple(targets.shape)} does not fit outputs of shape {tuple(outputs.shape)}"
@@ -132,9 +142,12 @@ def _one_over(lengths: Tensor) -> Tensor:
     return torch.where(lengths > torch.finfo(lengths.dtype).tiny ** 0.5, lengths, 1).reciprocal()
 
 
-def rounding(targets: Tensor) -> Tensor:
-    """By how much two differences of labels (B,) can differ through the rounding of the labels alone: a tensor ()."""
-    return 2 * torch.finfo(targets.dtype).eps * targets.abs().max()
+def rounding(targets: Tensor, apart: Tensor) -> Tensor:
+    """By how much distances `apart` (B, M) from the labels (B,) can be wrong through rounding alone: (B, M).
+
+    It is each distance's own: one label of a million would otherwise make ties of all that differ by a tenth.
+    """
+    return (apart + targets.abs()[:, None]) * (2 * torch.finfo(targets.dtype).eps)
 
 
 def groups(targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:

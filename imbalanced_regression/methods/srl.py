@@ -19,8 +19,9 @@ from .rows import bin_of, feature_rows, label_rows, may_look, unit_rows
 def enveloping(centroids: Tensor, points: Tensor, used: Tensor | None = None) -> Tensor:
     """1 - the mean over points u (P, D) on the sphere of max_k u . c_k: 0 where centroids (K, D) lie at every point.
 
-    Centroids of any length are made unit; `used` (K,) bool leaves the others out.
+    Centroids of any length are made unit; `used` (K,) bool leaves the others out. Raises ValueError for shapes that do not fit.
     """
+    _check_width("enveloping", "centroids", centroids, "points", points)
     return _enveloping(unit_rows(centroids), points, used)
 
 
@@ -76,8 +77,15 @@ def _nearest(unit: Tensor, points: Tensor, used: Tensor | None) -> tuple[Tensor,
 def homogeneity(centroids: Tensor, labels: Tensor, used: Tensor | None = None) -> Tensor:
     """sum_k |c_{k+1} - c_k|^2 / (y_{k+1} - y_k) over neighbours in the ascending labels (K,); 0 for one centroid.
 
-    Centroids (K, D) of any length are made unit; of those `used` (K,) bool leaves out, the gap is bridged.
+    Centroids (K, D) of any length are made unit; of those `used` (K,) bool leaves out, the gap is bridged. Raises
+    ValueError for shapes that do not fit and, on the CPU, for labels that do not increase.
     """
+    _check_width("homogeneity", "centroids", centroids, "centroids", centroids)
+    labels = label_rows(labels, centroids, "homogeneity", "labels")
+    if may_look(labels):
+        gaps = (labels if used is None else labels[used]).diff()
+        if (gaps <= 0).any():
+            raise ValueError(f"homogeneity: labels: must strictly increase, found a step of {gaps.min():g}; sort them")
     return _homogeneity(unit_rows(centroids), labels, used)
 
 
@@ -117,7 +125,17 @@ def srl_contrastive(
     """Mean over rows of -log softmax_k( zn_i . c_k / temperature ) at the row's own centroid `index` (B,) int64.
 
     Features (B, D) and centroids (K, D) of any length are made unit; `used` (K,) bool leaves the others out.
+
+    Raises ValueError for shapes that do not fit, a temperature not above 0 and, on the CPU, an index outside 0 ... K - 1.
     """
+    _check_width("srl_contrastive", "features", features, "centroids", centroids)
+    if not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature: expected a finite number above 0, for example 0.1, found {temperature}")
+    if index.shape != (len(features),):
+        raise ValueError(f"srl_contrastive: index: expected shape ({len(features)},), found {tuple(index.shape)}")
+    if may_look(index) and not 0 <= index.min() <= index.max() < len(centroids):
+        low, high = int(index.min()), int(index.max())
+        raise ValueError(f"srl_contrastive: index: expected 0 to {len(centroids) - 1}, found {low} to {high}")
     return _contrastive(unit_rows(features), index, unit_rows(centroids), temperature, used)
 
 
@@ -126,6 +144,13 @@ def _contrastive(unit: Tensor, index: Tensor, centroids: Tensor, temperature: fl
     if used is not None:
         logits = torch.where(used, logits, -torch.inf)
     return nn.functional.cross_entropy(logits, index)
+
+
+def _check_width(method: str, first: str, rows: Tensor, second: str, others: Tensor) -> None:
+    for name, given in ((first, rows), (second, others)):
+        if given.dim() != 2 or 0 in given.shape or given.shape[1] != rows.shape[1]:
+            width = "D" if given is rows else str(rows.shape[1])
+            raise ValueError(f"{method}: {name}: expected rows of shape (..., {width}), found {tuple(given.shape)}")
 
 
 class _Contrast(torch.autograd.Function):
@@ -230,7 +255,7 @@ class SRL(OwnTypes):
             ValueError: shapes that do not fit; NaN or infinite values, on the CPU.
         """
         features = feature_rows(features, "SRL")
-        targets = label_rows(targets, len(features), "SRL")
+        targets = label_rows(targets, features, "SRL")
         if features.shape[1] != self.feature_dim:
             raise ValueError(f"SRL: features: expected {self.feature_dim} of them, found {features.shape[1]}; see feature_dim")
         with torch.autocast(features.device.type, enabled=False):

@@ -16,7 +16,7 @@ from torch import Tensor
 from ..bins import Bins, check_bins
 from .lds import mean_one
 from .likelihood import PredictiveHead, bounded_scale, wide
-from .rows import label_rows
+from .rows import beside, label_rows
 
 CLIP = (5, 1000)  # bounds of the counts of the head that is re-weighted most
 
@@ -88,11 +88,11 @@ def uvote_loss(
         raise ValueError(f"uvote_loss: epoch, epochs: expected epoch >= 0 of epochs >= 1, found {epoch} of {epochs}")
     mus, log_bs = wide(mus)[..., 0], wide(log_bs)[..., 0]
     heads, rows = mus.shape
-    targets = label_rows(targets, rows, "uvote_loss")
+    targets = label_rows(targets, mus[0], "uvote_loss")
     b = bounded_scale(log_bs, scale)
     nll = (targets - mus).abs() / b + (2 * b).log()
     if weights is not None:
-        nll = nll * _weights_by_head(weights.to(nll.device), heads, rows)
+        nll = nll * _weights_by_head(beside(weights, nll, "weights").to(nll.device), heads, rows)
     strengths = torch.full((heads,), (epoch / epochs) ** 2, dtype=nll.dtype, device=nll.device)
     strengths[0] = 1
     return (strengths * nll.mean(dim=1)).sum()
@@ -165,4 +165,4 @@ def _weights_by_head(weights: Tensor, heads: int, rows: int) -> Tensor:
             f"uvote_loss: weights: expected shape ({rows}, {heads}), ({heads}, {rows}, 1), ({rows},) or ({rows}, 1), "
             f"found {tuple(weights.shape)}"
         )
-    return label_rows(by_head.reshape(-1), by_head.numel(), "uvote_loss", "weights").view(by_head.shape)
+    return label_rows(by_head.reshape(-1), by_head.reshape(-1), "uvote_loss", "weights").view(by_head.shape)

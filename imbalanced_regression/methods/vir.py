@@ -91,7 +91,7 @@ def nig_loss(outputs: Tensor, targets: Tensor, weights: Tensor | None = None, *,
         ValueError: shapes that do not fit; NaN or infinite targets or weights, on the CPU.
     """
     gamma, nu, alpha, beta = nig_parameters(outputs, weights, scale=scale, floor=floor)
-    targets = label_rows(targets, len(gamma), "nig_loss")
+    targets = label_rows(targets, gamma, "nig_loss")
     error = (targets - gamma).abs() / scale
     return (nig_nll(targets, gamma, nu, alpha, beta) + _EVIDENCE * error * (2 * nu + alpha)).mean()
 
