@@ -135,6 +135,7 @@ def test_it_asks_for_two_views():
         ((torch.full_like(Z, torch.nan), Y, PREDS), "ConR: features: .*NaN or infinity in 5 of 5 rows"),
         ((Z, Y, PREDS[:4]), r"ConR: preds: expected shape \(5,\) or \(5, 1\), found \(4, 1\)"),
         ((Z, Y, PREDS, WEIGHTS[:4]), "ConR: weights: expected shape"),
+        ((Z, Y, PREDS, -WEIGHTS), "ConR: weights: expected at least 0, found -"),
         ((Z, Y * torch.inf, PREDS), "ConR: targets: .*NaN or infinity"),
     ],
 )

@@ -94,6 +94,7 @@ def test_batches_of_every_size_and_half_precision():
         (lambda: DistLoss(TRAIN, strength=-1), "strength: expected"),
         (lambda: DistLoss(TRAIN, pointwise="l2"), "pointwise: expected one of .*l1.*, found 'l2'"),
         (lambda: DistLoss(TRAIN).expected(0), "batch_size: expected a whole number"),
+        (lambda: dist_loss(torch.ones(3), torch.ones(3), None, [1.0, 3, 2]), "expected: must be ascending, found a step of -1"),
         (lambda: DistLoss(TRAIN)(torch.ones(0), torch.ones(0)), "outputs: expected at least one"),
         (lambda: DistLoss(TRAIN)(torch.ones(3), torch.ones(2)), "targets: shape"),
         (lambda: DistLoss(TRAIN)(torch.ones(3, 2), torch.ones(3, 2)), "preds: expected shape"),

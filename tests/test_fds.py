@@ -535,6 +535,23 @@ def test_bad_features_are_named_by_their_bin_and_leave_the_statistics_as_they_we
     assert all(torch.equal(value, before[name]) for name, value in statistics(fds).items())
 
 
+@pytest.mark.parametrize("kind", ["own", "released"])
+@pytest.mark.parametrize("bad", [torch.nan, -torch.inf])
+def test_labels_that_are_no_finite_numbers_are_refused_with_their_place(kind, bad):
+    """But for the unknown pixels of a dense map, whose calibrated features nobody looks at."""
+    fds = FDS(3, 8, ks=3, kind=kind)
+    z, y = draw(40)
+    for epoch in range(2):
+        fds.update_running_stats(z, y, epoch)
+    y = y.float()
+    y[[4, 9]] = bad
+    for call in (lambda: fds.smooth(z, y, 2), lambda: fds.observe(z, y)):
+        with pytest.raises(ValueError, match="^labels: 2 of 40 are NaN or infinite, the first at index 4$"):
+            call()
+    dense = fds.smooth(z.T.reshape(1, 3, 5, 8), y.view(1, 5, 8), 2)
+    torch.testing.assert_close(dense.reshape(3, 40).T[5:9], fds.smooth(z[5:9], y[5:9], 2))
+
+
 def with_constant_channel(epoch):
     z, y = draw(101, seed=epoch)
     z[:, 1] = 0.1

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .rows import cosines, feature_rows, label_rows, rounding
+from .rows import cosines, feature_rows, label_rows, may_look, rounding
 
 
 class ConR(nn.Module):
@@ -66,6 +66,8 @@ class ConR(nn.Module):
             logs = (self.push * apart).to(features.dtype)
             if weights is not None:
                 weights = label_rows(weights, features, "ConR", "weights").detach().to(features.dtype)
+                if may_look(weights) and weights.min() < 0:
+                    raise ValueError(f"ConR: weights: expected at least 0, found {weights.min():g}")
                 logs = logs + weights.log()[:, None]
             # in logarithms, as push times a wide label range overflows; what is in neither set adds e^-inf
             extra = torch.where(confused, logs, -torch.inf).masked_fill_(positive, 0)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..bins import Bins, as_labels, check_bins
 from .losses import LOSSES, broadcast_onto
-from .rows import same_rows
+from .rows import may_look, same_rows
 
 _SIZES_KEPT = 16  # batch sizes whose expected labels are kept ready; a run has two, the whole batch and the last
 
@@ -29,7 +29,7 @@ def dist_loss(preds: Tensor, targets, weights, expected, strength: float = 1.0, 
         pointwise: l, one of "l1", "mse", "huber", "focal_l1", "focal_mse".
 
     Raises:
-        ValueError: shapes that do not fit, an unknown pointwise loss.
+        ValueError: shapes that do not fit, an unknown pointwise loss; on the CPU, `expected` that is not ascending.
     """
     loss = _pointwise(pointwise)
     preds, targets = same_rows(preds, targets, "dist_loss")
@@ -39,6 +39,8 @@ def dist_loss(preds: Tensor, targets, weights, expected, strength: float = 1.0, 
     expected = broadcast_onto(expected, preds, "expected")
     if expected.shape != preds.shape:
         raise ValueError(f"dist_loss: expected: expected {len(preds)} labels, found {tuple(expected.shape)}")
+    if may_look(expected) and (expected.diff() < 0).any():
+        raise ValueError(f"dist_loss: expected: must be ascending, found a step of {expected.diff().min():g}; sort it")
     return loss(preds, targets, weights) + strength * loss(preds.sort().values, expected)
 
 

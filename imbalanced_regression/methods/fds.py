@@ -20,7 +20,7 @@ from . import bin_statistics
 from .bin_statistics import Sums, merged_over_ranks, smoothed_over_bins, zero_sums
 from .calibration import Kept, Tables, can_keep, moved, movements
 from .own_types import OwnTypes
-from .rows import may_look
+from .rows import may_look, refuse_not_finite
 from .windows import get_lds_kernel_window
 
 logger = logging.getLogger(__name__)
@@ -139,9 +139,14 @@ class FDS(OwnTypes):
 
         Returns:
             The calibrated features, shaped as `features`.
+
+        Raises ValueError as `observe`, but not for the labels of dense features.
         """
         if not self.training or epoch < self.start_smooth:
             return features
+        labels = self._checked(features, labels)
+        if features.dim() == 2 and may_look(labels):  # a dense map may have unknown pixels
+            refuse_not_finite(labels)
         rows = self._rows(features, labels)
         dtype = torch.promote_types(features.dtype, self.running_mean.dtype)  # a float64 model is calibrated in float64
         return moved(features, *self._calibration(rows), dtype)
@@ -224,10 +229,9 @@ class FDS(OwnTypes):
 
     def _count_odd(self, labels: Tensor, known: Tensor | None) -> None:
         """Count the labels outside the bins, and those that are no finite numbers, which on the CPU are refused at once."""
+        if may_look(labels):
+            refuse_not_finite(labels)
         bad, outside = ~labels.isfinite(), self._are_outside(labels)
-        if may_look(labels) and bad.any():
-            where = int(bad.nonzero()[0])
-            raise ValueError(f"labels: {int(bad.sum())} of {len(bad)} are NaN or infinite, the first at index {where}")
         found = torch.stack([part.sum() if known is None else (part & known).sum() for part in (outside, bad)])
         self._odd = found if self._odd is None else self._odd + found
 

@@ -166,6 +166,14 @@ def groups(targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return values, used, index
 
 
+def refuse_not_finite(labels: Tensor) -> None:
+    """Raise ValueError for labels (n,) that are NaN or infinite."""
+    bad = ~labels.isfinite()
+    if bad.any():
+        where = int(bad.nonzero()[0])
+        raise ValueError(f"labels: {int(bad.sum())} of {len(bad)} are NaN or infinite, the first at index {where}")
+
+
 def bin_of(targets: Tensor, edges: Tensor) -> Tensor:
     """The bin of each label (B,) -> (B,) int64, for `edges` a tensor of `Bins.compared_edges`."""
     labels = targets.detach().to(edges.dtype).contiguous()

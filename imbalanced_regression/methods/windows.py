@@ -5,6 +5,8 @@ The one idea: one symmetric window per kernel, with maximum 1 for LDS; FDS divid
 
 from __future__ import annotations
 
+from numbers import Real
+
 import numpy as np
 
 
@@ -58,10 +60,10 @@ def get_lds_kernel_window(kernel: str = "gaussian", ks: int = 5, sigma: float = 
     """
     if kernel not in KERNELS:
         raise ValueError(f"kernel: expected one of {', '.join(KERNELS)}, found {kernel!r}")
-    if isinstance(ks, bool) or int(ks) != ks or ks < 1 or ks % 2 == 0:
-        raise ValueError(f"ks: expected an odd positive whole number, for example 5, found {ks}")
-    if not (np.isfinite(sigma) and sigma > 0):
-        raise ValueError(f"sigma: expected a number above 0, for example 2, found {sigma}")
+    if not isinstance(ks, Real) or isinstance(ks, bool) or ks < 1 or ks % 2 != 1:
+        raise ValueError(f"ks: expected an odd positive whole number, for example 5, found {ks!r}")
+    if not isinstance(sigma, Real) or not 0 < sigma < np.inf:
+        raise ValueError(f"sigma: expected a number above 0, for example 2, found {sigma!r}")
     if not _SIGMAS[0] <= sigma <= _SIGMAS[1]:
         raise ValueError(f"sigma: expected {_SIGMAS[0]:g} to {_SIGMAS[1]:g} bins, for example 2, found {sigma:g}")
     window = KERNELS[kernel](int(ks), float(sigma))
