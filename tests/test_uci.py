@@ -180,6 +180,19 @@ def test_flags_that_cannot_be_end_with_one_line_and_exit_code_2(flags, named, tm
     assert len(said.strip().splitlines()) == 1
 
 
+def test_a_checkpoint_measured_on_another_split_says_that_it_may_have_seen_the_samples(trained, tmp_path):
+    said = "was trained with --split_seed 0 and is now used with 3: samples that it was trained on may be among those measured"
+    own, common = trained / "ckpt.pth.tar", ["--data_dir", "sample", "--store_root", tmp_path]
+    assert said not in execute(["train.py", *common, "--evaluate", "--resume", own], UCI)
+    for words in (["--evaluate", "--resume", own], ["--retrain_fc", "--pretrained", own, "--epochs", "1"]):
+        assert said in execute(["train.py", *common, *words, "--split_seed", "3"], UCI)
+    # as many validation samples, but others: their losses cannot be compared with the best so far
+    on = ["--resume", own, "--epochs", "4", "--split_seed", "3", "--store_name", "on"]
+    printed = execute(["train.py", *common, *on], UCI)
+    assert said in printed
+    assert "others: the search for the best starts anew" in printed
+
+
 @pytest.mark.parametrize(("asked", "named"), [(["--reweight", "inverse", "--lds"], "_lds_gau_5_2"), ([], "")])
 def test_gradient_boosting_leaves_a_runs_files_and_chooses_its_trees_by_the_validation_rows(tmp_path, asked, named):
     """Without weights scikit-learn is given none, as its own users would leave them out."""
