@@ -83,6 +83,17 @@ def read_labels(path: str | Path, target: str | None = None) -> tuple[np.ndarray
     return column.to_numpy(dtype=np.float64, na_value=np.nan), f"{code}.to_numpy()", odd
 
 
+def read_texts(path: Path, name: str) -> list[str] | None:
+    """The column `name` of a text table as it is written, in the rows of `read_labels`; None for a file without it."""
+    if path.suffix.lower() not in _SEPARATORS:
+        return None
+    import pandas
+
+    how = _how_to_read(path, _SEPARATORS[path.suffix.lower()], pandas, [])
+    table = pandas.read_csv(path, dtype=str, keep_default_na=False, **how).rename(columns=lambda column: str(column).strip())
+    return table[name].tolist() if list(table.columns).count(name) == 1 else None
+
+
 def _how_to_read(path: Path, separator: str, pandas, odd: list[str]) -> dict:
     """The arguments of `pandas.read_csv` beside its path."""
     with pandas.io.common.get_handle(path, "rb", is_text=False, compression="infer") as opened:
