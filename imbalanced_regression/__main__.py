@@ -259,7 +259,10 @@ def run_compare(args: Namespace) -> None:
         raise ValueError(f"--out: there is no folder {args.out.parent}")
     if members and args.split != "test":
         raise ValueError(f"--split: runs keep the predictions of the test set, found {args.split} with --ensemble")
-    runs = compare.find_runs([*args.runs, *(Path(member) for member in members if Path(member).is_dir())])
+    places = [*args.runs, *(Path(member) for member in members if Path(member).is_dir())]
+    if not places:
+        raise ValueError(f"--ensemble: neither {members[0]} nor {members[1]} is a folder of runs; names go with RUN folders")
+    runs = compare.find_runs(places)
     datasets = {name: compare.group(own, args.split) for name, own in compare.by_dataset(runs).items()}
     with TemporaryDirectory() as scratch:  # a pair of runs is one more run while the table is made
         for number, methods in enumerate(datasets.values() if members else ()):
