@@ -19,9 +19,10 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from .cli import ArgumentParser, check_least, guard
+from .cli import ArgumentParser, check_above_0, check_least, guard
 
 PROGRAM = "python -m imbalanced_regression"
+MOST_BINS = 1_000_000  # a width in another unit than the labels' would fill the memory with edges
 
 _INSPECT = f"""Look at the labels of a table, and propose bins, kernel and re-weighting with the reason for each.
 
@@ -112,7 +113,7 @@ without training rows.
 
 def parse_args() -> Namespace:
     parser = ArgumentParser(prog=PROGRAM, description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{inspect,compare,features,sweep,protocols}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     inspect = commands.add_parser("inspect", description=_INSPECT, help="labels of a table -> advice")
     inspect.add_argument("file", type=Path, metavar="FILE", help=".csv, .tsv (also .gz), .npy or .parquet")
@@ -258,7 +259,10 @@ def run_compare(args: Namespace) -> None:
         raise ValueError(f"--out: there is no folder {args.out.parent}")
     if members and args.split != "test":
         raise ValueError(f"--split: runs keep the predictions of the test set, found {args.split} with --ensemble")
-    runs = compare.find_runs([*args.runs, *(Path(member) for member in members if Path(member).is_dir())])
+    places = [*args.runs, *(Path(member) for member in members if Path(member).is_dir())]
+    if not places:
+        raise ValueError(f"--ensemble: neither {members[0]} nor {members[1]} is a folder of runs; names go with RUN folders")
+    runs = compare.find_runs(places)
     datasets = {name: compare.group(own, args.split) for name, own in compare.by_dataset(runs).items()}
     with TemporaryDirectory() as scratch:  # a pair of runs is one more run while the table is made
         for number, methods in enumerate(datasets.values() if members else ()):
@@ -347,6 +351,7 @@ class _Progress:
 
 def run_protocols(args: Namespace) -> None:
     check_least(args, many=0, few=0, cap=1, seed=0)
+    check_above_0(args, "size", "width")
     import dataclasses
 
     import numpy as np
@@ -354,7 +359,7 @@ def run_protocols(args: Namespace) -> None:
     from .bins import Bins
     from .files import write
     from .tools import protocols
-    from .tools.labels import read_labels
+    from .tools.labels import read_labels, read_texts
 
     if args.shape not in protocols.SHAPES:
         raise ValueError(f"--shape: expected one of {', '.join(protocols.SHAPES)}, found {args.shape!r}")
@@ -384,13 +389,19 @@ def run_protocols(args: Namespace) -> None:
     if len(rows_of) < len(labels):
         _say(f"{len(labels) - len(rows_of)} of {len(labels)} labels are missing or infinite and left out")
     kept = labels[rows_of]
-    if args.width is not None and not args.width > 0:
-        raise ValueError(f"--width: expected a number above 0, found {args.width}")
+    if args.width is not None and (kept.max() - kept.min()) / args.width > MOST_BINS:
+        raise ValueError(f"--width: {args.width:g} cuts labels from {kept.min():g} to {kept.max():g} into more than "
+                         f"{MOST_BINS:,} bins; pass a larger one")
     bins = Bins.auto(kept) if args.width is None else Bins.width(kept.min(), kept.max() + args.width / 2, args.width)
     shape = dataclasses.replace(protocols.SHAPES[args.shape](kept), **given)
-    found = protocols.make_split(kept, shape, bins, cap=args.cap, size=args.size, replace=args.replace, seed=args.seed)
+    if args.replace and not shape.peaks:
+        raise ValueError("--replace: draws the rows of peaks; add --shape peaked or bimodal, or --peak, or leave it out")
+    try:
+        found = protocols.make_split(kept, shape, bins, cap=args.cap, size=args.size, replace=args.replace, seed=args.seed)
+    except ValueError as error:
+        raise ValueError(f"--{error}") from None
     rows = {name: rows_of[chosen] for name, chosen in found.items()}
-    paths = protocols.column(args.file, "path")
+    paths = read_texts(args.file, "path")
     texts = [repr(label) if label != int(label) else f"{label:.0f}" for label in kept.tolist()]
     whole = dict(zip(rows_of.tolist(), texts))
     write(args.out, protocols.split_csv(rows, whole, paths))

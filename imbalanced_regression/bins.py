@@ -294,13 +294,15 @@ def choose_bins(labels) -> tuple[Bins, str, str]:
       logarithm, or in asinh around the median where labels are not all positive.
     - All others: about F bins of a round width.
 
-    Raises ValueError for no labels, NaN or infinite ones, and labels beyond 1e300 in size.
+    Raises ValueError for no labels, NaN or infinite ones, labels beyond 1e300 in size, and a range below 1e-300.
     """
     labels = as_labels(labels)
     values = np.unique(labels)
     low, high = float(values[0]), float(values[-1])
     if max(-low, high) > _LARGEST:
         raise ValueError(f"labels: expected within -{_LARGEST:g} and {_LARGEST:g}, found {low:g} to {high:g}; rescale them")
+    if 0 < high - low < 1 / _LARGEST:  # steps within it have no room among the numbers of a computer
+        raise ValueError(f"labels: expected a range of at least {1 / _LARGEST:g}, found {low:g} to {high:g}; rescale them")
     if len(values) == 1:
         return _single(low), f"Bins({_single(low).edges.tolist()})", "all labels are equal, so there is one bin"
     try:

@@ -6,7 +6,9 @@ README's table and the contract test read that one rule, so a new method is a li
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from . import builders
@@ -188,6 +190,18 @@ def of_methods_not_used(settings: Knobs) -> set[str]:
     return {PUBLISHED.get(knob, knob) for knob in KNOBS if not inside & set(owners(knob))} & settings.keys()
 
 
+@contextlib.contextmanager
+def flag_named(method: str) -> Iterator[None]:
+    """An error that begins with the name of a method's argument begins with that of its flag instead."""
+    try:
+        yield
+    except ValueError as error:
+        argument, _, rest = str(error).partition(":")
+        if f"{method}_{argument}" not in KNOBS:
+            raise
+        raise ValueError(f"--{method}_{argument}:{rest}") from None
+
+
 def make_objective(settings: Knobs, labels: Labels, feature_dim: int, *, unit: float = 1.0, head=None, to_unit=None):
     """The objective that the settings name: a loss (a head's own where it has one), and terms with their strengths.
 
@@ -197,9 +211,17 @@ def make_objective(settings: Knobs, labels: Labels, feature_dim: int, *, unit: f
     from .training.objective import Objective
 
     if settings["pretrain"] != "none":
-        return Objective(None, [(1.0, PRETRAINS[settings["pretrain"]](settings))])
+        with flag_named(settings["pretrain"]):
+            return Objective(None, [(1.0, PRETRAINS[settings["pretrain"]](settings))])
     own = getattr(head, "loss", None)
-    criterion = LOSSES[settings["loss"]](settings, labels) if own is None else own
-    terms = [(settings[f"{name}_strength"], TERMS[name](settings, labels, feature_dim)) for name in settings["terms"]]
+    with flag_named(settings["loss"]):
+        criterion = LOSSES[settings["loss"]](settings, labels) if own is None else own
+    terms = []
+    for name in settings["terms"]:
+        strength = settings[f"{name}_strength"]
+        if not 0 <= strength < math.inf:  # below 0 training would seek what the term is to avoid
+            raise ValueError(f"--{name}_strength: expected a finite number, 0 or above, found {strength}")
+        with flag_named(name):
+            terms.append((strength, TERMS[name](settings, labels, feature_dim)))
     published = own is None and settings["loss"] in PUBLISHED_LOSSES
     return Objective(criterion, terms, unit=unit if published else 1.0, to_unit=to_unit)

@@ -168,7 +168,7 @@ def check_least(args, **least: float) -> None:
     """Raise ValueError for a flag below the least value given for it."""
     for name, bound in least.items():
         value = getattr(args, name)
-        if value is not None and value < bound:
+        if value is not None and not value >= bound:  # nan is refused too
             raise ValueError(f"--{name}: expected at least {bound}, found {value}")
 
 

@@ -164,7 +164,7 @@ def plan(args: Namespace) -> Plan:
             f"--fds_stats: --fds_kind released takes its statistics from a second pass, found {args.fds_stats}; "
             "leave it out, or add --fds_kind own"
         )
-    check_least(args, start_update=0, start_smooth=0)
+    check_least(args, start_update=0, start_smooth=0, bucket_num=1)
     if not 0 <= args.bucket_start < args.bucket_num:
         raise ValueError(f"--bucket_start: expected 0 to --bucket_num - 1 = {args.bucket_num - 1}, found {args.bucket_start}")
     check_shares(args, "fds_mmt")
@@ -349,6 +349,9 @@ def run_folder(args: Namespace, name: str, runtime: Runtime) -> Path:
             f"--store_name, --store_root: {os.fsencode(folder)!r} holds letters that this locale lacks; set PYTHONUTF8=1, or "
             "pass plain ones"
         ) from None
+    blocked = [place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()]
+    if blocked:
+        raise ValueError(f"--store_root: {blocked[0]} is a file, so no folder can be made there; pass another")
     if runtime.is_main and folder.exists() and args.resume is None and not args.overwrite:
         raise ValueError(f"{folder} exists; --resume goes on with it, --overwrite replaces it, --store_name names another")
     return folder
@@ -403,10 +406,13 @@ def sample_weights(args: Namespace, labels: choices.Labels, published: Callable)
     if args.head == "uvote" and labels.values is not None:
         from .methods.uvote import uvote_weights
 
-        return uvote_weights(labels.values, labels.bins, args.uvote_heads)
+        with choices.flag_named(args.head):
+            return uvote_weights(labels.values, labels.bins, args.uvote_heads)
     if args.reweight in ("none", "sqrt_inv", "inverse"):
-        return published(labels.values, args.reweight, args.lds, args.lds_kernel, args.lds_ks, args.lds_sigma)
-    return choices.REWEIGHTS[args.reweight](vars(args), labels)
+        smoothed = args.lds and args.reweight != "none"  # --loss bni smooths its own histogram
+        return published(labels.values, args.reweight, smoothed, args.lds_kernel, args.lds_ks, args.lds_sigma)
+    with choices.flag_named(args.reweight):
+        return choices.REWEIGHTS[args.reweight](vars(args), labels)
 
 
 def fds(args: Namespace) -> dict[str, Any]:

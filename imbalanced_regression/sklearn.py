@@ -224,7 +224,7 @@ class ReweightedRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         bins = _bins(self.bins, labels)
         weights = _weights(self, labels, bins)
         if sample_weight is not None:
-            fit_params[_weight_name(self.estimator)] = weights * _check_sample_weight(sample_weight, labels)
+            fit_params[_weight_name(self.estimator)] = weights * _given_weights(sample_weight, labels)
         elif self.reweight != "none":
             fit_params[_weight_name(self.estimator)] = weights
         self.estimator_ = clone(self.estimator).fit(X, y, **fit_params)
@@ -244,6 +244,14 @@ class ReweightedRegressor(RegressorMixin, MetaEstimatorMixin, BaseEstimator):
         tags.input_tags = inner.input_tags
         tags.regressor_tags = inner.regressor_tags or tags.regressor_tags
         return tags
+
+
+def _given_weights(sample_weight, X) -> np.ndarray:
+    """Weights given to `fit` as (N,). Raises ValueError for one below 0, with which a network would seek its largest error."""
+    given = _check_sample_weight(sample_weight, X)
+    if given.min() < 0:
+        raise ValueError(f"sample_weight: expected at least 0, found {given.min():g} at index {given.argmin()}; leave it out")
+    return given
 
 
 def _weight_name(estimator) -> str:
@@ -393,7 +401,7 @@ class DeepRegressor(RegressorMixin, BaseEstimator):
         bins = _bins(self.bins, labels)
         weights = _weights(self, labels, bins)
         if sample_weight is not None:
-            weights = weights * _check_sample_weight(sample_weight, X)
+            weights = weights * _given_weights(sample_weight, X)
         rows = np.random.default_rng(seed).permutation(len(X))
         held_out = int(self.validation_fraction * len(X)) if self.early_stopping else 0
         if len(X) - held_out < 2:

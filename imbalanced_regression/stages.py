@@ -118,7 +118,8 @@ def set_parts(args: Namespace, model: Regressor, labels: choices.Labels) -> None
         if labels.dense:
             raise ValueError(f"--head {args.head}: predicts one label from one vector, not a map of pixels; pass --head linear")
         try:
-            model.head = choices.HEADS[args.head](vars(args), labels, model.encoder.feature_dim)  # type: ignore[arg-type]
+            with choices.flag_named(args.head):
+                model.head = choices.HEADS[args.head](vars(args), labels, model.encoder.feature_dim)  # type: ignore[arg-type]
         except ValueError as error:
             raise ValueError(f"--head {args.head}: {error}") from None
     if args.target != "none":
@@ -147,6 +148,8 @@ def objective(args: Namespace, model: Regressor, labels: choices.Labels, *, unit
     try:
         return choices.make_objective(vars(args), labels, width, unit=unit, head=model.head, to_unit=to_unit)  # type: ignore[arg-type]
     except ValueError as error:
+        if str(error).startswith("--"):  # it names its flag
+            raise
         raise ValueError(f"--loss {args.loss}, --terms {' '.join(args.terms)}: {error}") from None
 
 

@@ -463,3 +463,8 @@ def test_the_window_suits_labels_and_bins():
     grades = np.repeat([3, 4, 5, 6, 7, 8], [10, 53, 681, 638, 199, 18])
     assert Bins.auto(grades).window(grades) == (3, 1.0)
     assert Bins([0, 1]).window([0.5]) == (1, 1.0)
+
+
+def test_a_range_too_small_for_steps_within_it_is_refused():
+    with pytest.raises(ValueError, match="^labels: expected a range of at least 1e-300, found 1e-309 to 5e-309; rescale them"):
+        Bins.auto([1e-309, 2e-309, 3.3e-309, 5e-309])

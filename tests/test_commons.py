@@ -201,6 +201,7 @@ def test_several_data_sets_are_ranked(tmp_path):
     (["verify", "{tmp}/toy.csv", "{tmp}/nowhere"], "FRESH: expected one csv or folders of runs"),
     (["verify", "{tmp}/toy.csv", "{tmp}/toy.csv", "--metrics", "x"], "--metrics: expected some of .*l1.* found x"),
     (["verify", "{tmp}/toy.csv", "{tmp}/toy.csv", "--tolerance", "-1"], "--tolerance: expected at least 0"),
+    (["verify", "{tmp}/toy.csv", "{tmp}/toy.csv", "--tolerance", "nan"], "--tolerance: expected at least 0, found nan"),
     (["verify", "{tmp}/other.csv", "{tmp}/toy.csv"], "other.csv: is no table"),
 ])
 def test_bad_input_is_one_line_and_exit_code_2(words, said, sweep, tmp_path, monkeypatch, capsys):

@@ -242,17 +242,18 @@ def test_depth_runs_get_the_papers_metrics(store, tmp_path):
     ("change", "words", "named"),
     [
         (lambda f: shutil.rmtree(f), [], "RUN.*no folder"),
-        (lambda f: (f / "metrics.json").unlink(), [], "RUN.*no finished run"),
+        (lambda f: (f / "metrics.json").unlink(), [], "RUN.*no finished run in .*--resume finishes the one.*leave it out"),
         (lambda f: (f / "args.json").unlink(), [], "RUN.*no args.json"),
         (lambda f: (f / "metrics.json").write_text("{"), [], "RUN.*metrics.json is no JSON"),
         (lambda f: (f / "metrics.json").write_text("[]"), [], "RUN.*no test metrics by shot"),
+        (lambda f: (f / "args.json").write_text("[]"), [], "RUN.*run/args.json holds no flags by name"),
         (lambda f: None, ["--metrics", "delta1"], "--metrics.*l1.*delta1"),
         (lambda f: (f / "metrics.json").write_text((f / "metrics.json").read_text().replace('"val"', '"dev"')),
          ["--split", "val"], "--split.*no val"),
         (lambda f: (f / "metrics.json").write_text((f / "metrics.json").read_text().replace('"count": 37', '"count": 38')),
          [], "RUN.*other data.*37.*38"),
     ],
-    ids=["no folder", "unfinished", "no flags", "cut", "list", "metric", "split", "other data"],
+    ids=["no folder", "unfinished", "no flags", "cut", "list", "list of flags", "metric", "split", "other data"],
 )
 def test_what_cannot_be_compared_is_named(store, tmp_path, monkeypatch, change, words, named):
     shutil.copytree(store / "seed0" / "INV", tmp_path / "run")
@@ -395,3 +396,8 @@ def test_a_constant_without_a_correlation_leaves_the_papers_metrics(absent, tmp_
     assert compare.choose_metrics(methods, None) == ["mse", "l1", "pearson"]
     table = [line.split() for line in compare.text_table(methods).splitlines()]
     assert [line[-1] for line in table if line and line[0] == "INV"][-1] == "-"
+
+
+def test_an_ensemble_of_names_needs_a_folder_in_which_to_look_for_them(tmp_path, monkeypatch):
+    with pytest.raises(ValueError, match="^--ensemble: neither vanilla nor inv is a folder of runs; names go with RUN folders"):
+        tool(monkeypatch, "compare", "--ensemble", "vanilla", "inv", "--out", tmp_path / "a.png")

@@ -261,6 +261,7 @@ def test_a_file_without_a_header_loses_no_label_and_says_so(tmp_path):
         ("price\n1\n2\n", "utf-16-le", "price", "FILE: .*zero bytes.*save it as UTF-8"),
         ("a,price\n1,1,5\n2,2,5\n", "utf-8", "price", "FILE: .*more fields than its header"),
         ("a,price,price \n1,2,3\n", "utf-8", "price", "--target: .*2 columns 'price'"),
+        ("price,a,price\n1,2,3\n", "utf-8", "price", "--target: .*2 columns 'price'"),
         ("a;b\nx;y\n", "utf-8", "price", "--target: .*no column 'price'; its columns are a, b"),
     ],
 )

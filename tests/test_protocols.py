@@ -120,6 +120,25 @@ def test_the_command_writes_the_face_folders_form_where_there_are_paths(tmp_path
     assert "zero_interp 180" in said
 
 
+@pytest.mark.parametrize(("separator", "encoding"), [(",", "latin-1"), (",", "utf-16"), (";", "utf-8-sig"), ("\t", "utf-8")])
+def test_a_table_of_any_encoding_and_separator_keeps_its_paths_as_they_are_written(
+    separator, encoding, tmp_path, monkeypatch, capsys
+):
+    table = tmp_path / "ages.csv"
+    lines = [("age", "path"), *((f"{int(y)}", f"grö/{i:04d}") for i, y in enumerate(AGES))]
+    table.write_text("".join(f"{separator.join(line)}\n" for line in lines), encoding=encoding)
+    tool(monkeypatch, "protocols", table, "--target", "age", "--out", tmp_path / "split.csv")
+    rows = list(csv.DictReader((tmp_path / "split.csv").read_text(encoding="utf-8").splitlines()))
+    assert all(float(row["age"]) == AGES[int(row["path"].removeprefix("grö/"))] and len(row["path"]) == 8 for row in rows)
+
+
+@pytest.mark.filterwarnings("error")
+def test_labels_that_are_all_alike_lie_on_every_peak():
+    labels = np.full(90, 5.0)
+    rows = make_split(labels, SHAPES["peaked"](labels))
+    assert [len(rows[name]) for name in protocols.SPLITS] == [30, 30, 30]
+
+
 def test_the_command_writes_rows_of_any_table_and_leaves_missing_labels_out(tmp_path, monkeypatch):
     labels = np.random.default_rng(0).normal(size=500)
     labels[[3, 77]] = np.nan
@@ -138,11 +157,13 @@ def test_the_command_writes_rows_of_any_table_and_leaves_missing_labels_out(tmp_
         (["--peak", "3"], "--peak: expected center, width.*found 3.0"),
         (["--peak", "3", "0"], "--peak.*above 0"),
         (["--gap", "5", "3"], "--gap: expected LOW up to HIGH, found 5 3"),
-        (["--range", "900", "901"], "shape: leaves no row for train"),
-        (["--peak", "9000", "1"], "shape: no label lies near a peak"),
+        (["--range", "900", "901"], "^--shape: leaves no row for train"),
+        (["--peak", "9000", "1"], "^--shape: no label lies near a peak"),
         (["--cap", "0"], "--cap.*0"),
         (["--width", "0"], "--width.*0"),
-        (["--size", "0"], "size.*0"),
+        (["--width", "1e-9"], "--width: 1e-09 cuts labels from .* into more than 1,000,000 bins"),
+        (["--size", "0"], "^--size.*0"),
+        (["--replace"], "^--replace: draws the rows of peaks; add --shape peaked"),
     ],
 )
 def test_impossible_protocols_are_refused(words, named, tmp_path, monkeypatch):

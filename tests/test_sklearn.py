@@ -140,6 +140,13 @@ class Remembers(RegressorMixin, BaseEstimator):
         return np.zeros(len(X))
 
 
+@pytest.mark.parametrize("estimator", [DeepRegressor(**QUICK), ReweightedRegressor(Ridge())])
+def test_weights_below_0_are_refused(estimator):
+    X, y = data(40)
+    with pytest.raises(ValueError, match="^sample_weight: expected at least 0, found -2 at index 7; leave it out"):
+        estimator.fit(X, y, sample_weight=np.where(np.arange(40) == 7, -2.0, 1.0))
+
+
 def test_weights_come_from_the_training_fold():
     X, y = data()
     bins = Bins.uniform(0, 60, 30)

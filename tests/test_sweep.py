@@ -282,6 +282,10 @@ def test_published_numbers_may_be_of_one_data_set_and_must_be_numbers(folder):
     (["--seeds", "x"], "found 'x'"),
     (["--row", "nothing"], "--row: expected \"name: --flags\""),
     (["--row", "a b: --x"], "a row's name has letters"),
+    (["--row", "vanilla: --x"], "--row: there are two rows 'vanilla'; give yours another name"),
+    (["--row", "mine: --x", "--row", "mine: --y"], "--row: there are two rows 'mine'; give yours another name"),
+    (["--", "--seed", "3"], "--seed: the sweep sets it for each run; pass --seeds, before the --"),
+    (["--", "--store_root=x"], "--store_root: the sweep sets it for each run; pass --out, before the --"),
     (["--jobs", "0"], "--jobs: expected at least 1, found 0"),
 ])
 def test_bad_input_is_one_line_and_exit_code_2(folder, given, said, call):

@@ -180,6 +180,46 @@ def test_flags_that_cannot_be_end_with_one_line_and_exit_code_2(flags, named, tm
     assert len(said.strip().splitlines()) == 1
 
 
+def test_a_checkpoint_measured_on_another_split_says_that_it_may_have_seen_the_samples(trained, tmp_path):
+    said = "was trained with --split_seed 0 and is now used with 3: samples that it was trained on may be among those measured"
+    own, common = trained / "ckpt.pth.tar", ["--data_dir", "sample", "--store_root", tmp_path]
+    assert said not in execute(["train.py", *common, "--evaluate", "--resume", own], UCI)
+    for words in (["--evaluate", "--resume", own], ["--retrain_fc", "--pretrained", own, "--epochs", "1"]):
+        assert said in execute(["train.py", *common, *words, "--split_seed", "3"], UCI)
+    # as many validation samples, but others: their losses cannot be compared with the best so far
+    on = ["--resume", own, "--epochs", "4", "--split_seed", "3", "--store_name", "on"]
+    printed = execute(["train.py", *common, *on], UCI)
+    assert said in printed
+    assert "others: the search for the best starts anew" in printed
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["--loss", "bmc", "--bmc_sigma", "-1"], "--bmc_sigma: expected .*found -1.0"),
+        (["--loss", "gai", "--gai_components", "0"], "--gai_components: .*found 0"),
+        (["--terms", "conr", "--conr_temperature", "0"], "--conr_temperature: .*found 0.0"),
+        (["--terms", "ranksim", "--ranksim_strength", "-1"], "--ranksim_strength: expected .*, 0 or above, found -1.0"),
+        (["--terms", "srl", "--srl_strength", "nan"], "--srl_strength: expected a finite number, 0 or above, found nan"),
+        (["--pretrain", "rnc", "--rnc_temperature", "0"], "--rnc_temperature: .*found 0.0"),
+        (["--reweight", "dense", "--dense_alpha", "-1"], "--dense_alpha: .*found -1.0"),
+        (["--head", "uvote", "--uvote_heads", "0"], "--uvote_heads: .*found 0"),
+        (["--fds", "--bucket_num", "0"], "--bucket_num: expected at least 1, found 0"),
+        (["--store_root", "train.py"], "--store_root: train.py is a file"),
+    ],
+)
+def test_a_methods_number_out_of_range_is_named_by_its_flag(flags, named, tmp_path):
+    root = [] if "--store_root" in flags else ["--store_root", tmp_path]
+    said = execute(["train.py", "--data_dir", "sample", *root, *flags], UCI, code=2)
+    assert re.search(rf"^train.py: error: {named}", said, re.MULTILINE)
+    assert not list(tmp_path.iterdir())
+
+
+def test_balanced_mse_by_the_histogram_takes_a_smoothed_one(tmp_path):
+    execute(["train.py", *SMALL, "--store_root", tmp_path, "--loss", "bni", "--lds"], UCI)
+    assert [folder.name for folder in tmp_path.iterdir()] == ["uci_concrete_mlp_lds_gau_5_2_adam_bni_3_0.01_0.005_128"]
+
+
 @pytest.mark.parametrize(("asked", "named"), [(["--reweight", "inverse", "--lds"], "_lds_gau_5_2"), ([], "")])
 def test_gradient_boosting_leaves_a_runs_files_and_chooses_its_trees_by_the_validation_rows(tmp_path, asked, named):
     """Without weights scikit-learn is given none, as its own users would leave them out."""

@@ -85,12 +85,13 @@ def find_runs(paths: list[Path]) -> list[Run]:
         if not path.is_dir():
             raise ValueError(f"RUN: there is no folder {path}")
         found = [path] if (path / "metrics.json").is_file() else sorted(file.parent for file in path.rglob("metrics.json"))
+        if not found:
+            begun = "; --resume finishes the one that is begun there" if any(path.rglob("args.json")) else ""
+            raise ValueError(f"RUN: no finished run in {path}: expected a folder with metrics.json{begun}, or leave it out")
         for file in sorted(path.rglob("args.json")):
             first_of_two = (file.parent.parent / "args.json").is_file()  # stages of a run, whose result is the second's
             if not (file.parent / "metrics.json").is_file() and not first_of_two:
                 logger.warning("left out: %s has no metrics.json yet; --resume finishes it", file.parent)
-        if not found:
-            raise ValueError(f"RUN: no finished run in {path}: expected a folder with metrics.json")
         for folder in found:
             folders.setdefault(folder.resolve(), folder)
     return [read_run(folder) for folder in folders.values()]
@@ -109,7 +110,9 @@ def read_run(folder: Path) -> Run:
             raise ValueError(f"RUN: {file} is no JSON: {error}") from None
     flags, metrics = content
     test = metrics.get("test") if isinstance(metrics, dict) else None
-    if not isinstance(flags, dict) or not isinstance(test, dict) or not all(isinstance(test.get(g), dict) for g in GROUPS):
+    if not isinstance(flags, dict):
+        raise ValueError(f"RUN: {folder}/args.json holds no flags by name; is it a run's folder?")
+    if not isinstance(test, dict) or not all(isinstance(test.get(g), dict) for g in GROUPS):
         raise ValueError(f"RUN: {folder}/metrics.json holds no test metrics by shot; is it a run's folder?")
     return Run(folder, flags, metrics)
 

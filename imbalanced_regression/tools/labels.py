@@ -45,12 +45,15 @@ def read_labels(path: str | Path, target: str | None = None) -> tuple[np.ndarray
     except ImportError:
         raise ValueError("FILE: tables are read by pandas, which is not installed: pip install pandas, or pass .npy") from None
     odd: list[str] = []
+    written: list[str] = []  # the header as it stands in the file: pandas calls the second of two columns x "x.1"
     try:
         if kind == ".parquet":
             table, code = pandas.read_parquet(path), f"pandas.read_parquet({str(path)!r})"
         else:
             how = _how_to_read(path, _SEPARATORS[kind], pandas, odd)
             table = pandas.read_csv(path, low_memory=False, **how)
+            if "header" not in how:
+                written = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **how).iloc[0].tolist()
             code = f"pandas.read_csv({', '.join([repr(str(path)), *(f'{name}={value!r}' for name, value in how.items())])})"
     except ImportError:
         raise ValueError("FILE: parquet needs pyarrow, which is not installed: pip install pyarrow") from None
@@ -70,8 +73,9 @@ def read_labels(path: str | Path, target: str | None = None) -> tuple[np.ndarray
     if target not in names:
         found = f"its columns of numbers are {_some(numbers)}" if numbers else f"its columns are {_some(names)}"
         raise ValueError(f"--target: {path.name} has no column {target!r}; {found}")
-    if names.count(target) > 1:
-        raise ValueError(f"--target: {path.name} has {names.count(target)} columns {target!r}; rename all but one")
+    alike = max(names.count(target), [name.strip() for name in written].count(target))
+    if alike > 1:
+        raise ValueError(f"--target: {path.name} has {alike} columns {target!r}; rename all but one")
     at = names.index(target)
     code += f"[{target!r}]" if "header" not in code else f"[{at}]"
     column = table.iloc[:, at]
@@ -81,6 +85,17 @@ def read_labels(path: str | Path, target: str | None = None) -> tuple[np.ndarray
         column, more = _understood(column, target, pandas)
         code += more
     return column.to_numpy(dtype=np.float64, na_value=np.nan), f"{code}.to_numpy()", odd
+
+
+def read_texts(path: Path, name: str) -> list[str] | None:
+    """The column `name` of a text table as it is written, in the rows of `read_labels`; None for a file without it."""
+    if path.suffix.lower() not in _SEPARATORS:
+        return None
+    import pandas
+
+    how = _how_to_read(path, _SEPARATORS[path.suffix.lower()], pandas, [])
+    table = pandas.read_csv(path, dtype=str, keep_default_na=False, **how).rename(columns=lambda column: str(column).strip())
+    return table[name].tolist() if list(table.columns).count(name) == 1 else None
 
 
 def _how_to_read(path: Path, separator: str, pandas, odd: list[str]) -> dict:

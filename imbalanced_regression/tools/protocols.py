@@ -57,7 +57,8 @@ class Shape:
 def _shape(build: Callable[[Callable[[float], float], float], Shape]) -> Callable[[np.ndarray], Shape]:
     def of_labels(labels: np.ndarray) -> Shape:
         low, high = np.quantile(labels, [0.01, 0.99])  # one far label would put every peak where nothing is
-        return build(lambda share: float(low + share * (high - low)), float(high - low))
+        span = float(high - low)
+        return build(lambda share: float(low + share * span), span or 1.0)  # labels that are all alike lie on every peak
 
     return of_labels
 
@@ -137,15 +138,6 @@ def _draw(
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
-
-
-def column(path: Path, name: str) -> list[str] | None:
-    """The column `name` of a csv with headings, (N,) texts; None where there is none."""
-    if path.suffix.lower() != ".csv":
-        return None
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        return [row[name] for row in reader] if name in (reader.fieldnames or ()) else None
 
 
 def split_csv(rows: dict[str, np.ndarray], labels: Sequence | dict, paths: Sequence[str] | None = None) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FILE = "methods.toml"
+SET_HERE = {"--seed": "--seeds", "--store_root": "--out"}  # flags that each run is given, and what asks for them
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _NEEDS = re.compile(r"\{([^{}]+)\}")
 
@@ -146,8 +147,11 @@ def choose_datasets(benchmark: Benchmark, words: list[str] | None) -> dict[str, 
 def choose(benchmark: Benchmark, names: list[str], own: list[Row]) -> list[Row]:
     """The rows that `names` ask for ("all", "paper" or rows' names), then one's own, then rows whose checkpoints they need.
 
-    Raises ValueError for a name that is no row.
+    Raises ValueError for a name that is no row, and for a name of two rows.
     """
+    for row in own:
+        if row.name in benchmark.rows or any(other.name == row.name and other.flags != row.flags for other in own):
+            raise ValueError(f"--row: there are two rows {row.name!r}; give yours another name")
     known = {**benchmark.rows, **{row.name: row for row in own}}
     chosen: dict[str, Row] = {}
     for name in names:
@@ -206,7 +210,12 @@ def make_jobs(benchmarks: list[Benchmark], names: list[str], own: list[Row], num
     """All runs, seeds outermost: a sweep that is stopped early has whole tables of fewer seeds.
 
     A run's place is named by its row and a hash of all its flags, so that other flags never meet another run's files.
+
+    Raises ValueError for flags behind -- that the sweep sets itself, and as `choose` and `choose_datasets`.
     """
+    for flag, instead in SET_HERE.items():
+        if any(word == flag or word.startswith(f"{flag}=") for word in shared):
+            raise ValueError(f"{flag}: the sweep sets it for each run; pass {instead}, before the --")
     jobs = []
     chosen = [(benchmark, choose(benchmark, names, own), choose_datasets(benchmark, datasets)) for benchmark in benchmarks]
     for seed in numbers:

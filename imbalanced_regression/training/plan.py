@@ -144,6 +144,8 @@ HOUSEKEEPING = frozenset({
 })
 # a resumed run may be longer than it was meant to be, and has read --pretrained when it began
 FREE_ON_RESUME = HOUSEKEEPING | {"epochs", "epoch", "max_vals", "patience", "pretrained", "gpu"}
+# which samples train and which measure
+THE_SPLIT = ("split", "split_seed")
 # two runs of one method may differ in these
 NOT_THE_METHOD = HOUSEKEEPING | {"seed", "random_seed", "dataset"}
 
@@ -153,3 +155,15 @@ def warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     for name in sorted(before.keys() & now.keys() - FREE_ON_RESUME):
         if before[name] != now[name]:
             logger.warning("--resume: --%s was %s and is now %s", name, before[name], now[name])
+
+
+def warn_of_other_split(before: dict[str, Any], now: dict[str, Any], source: str) -> bool:
+    """Say where a checkpoint was trained on another split, whose training samples may be measured here; whether it was."""
+    others = [name for name in THE_SPLIT if name in before and name in now and before[name] != now[name]]
+    for name in others:
+        was, is_now = ("none" if value is None else value for value in (before[name], now[name]))
+        logger.warning(
+            "%s was trained with --%s %s and is now used with %s: samples that it was trained on may be among those measured",
+            source, name, was, is_now,
+        )
+    return bool(others)

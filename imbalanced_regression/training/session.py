@@ -25,7 +25,7 @@ from . import checkpoint
 from .log import log_to
 from .model import Regressor
 from .objective import Objective
-from .plan import Plan, warn_of_changes
+from .plan import Plan, warn_of_changes, warn_of_other_split
 from .randomness import random_state, same_generators, set_random_state
 from .runtime import Runtime
 
@@ -94,16 +94,17 @@ class Training:
             self.best_loss, self.best_epoch = loss, epoch
         return is_best
 
-    def choose_by(self, name: str, among: int) -> None:
+    def choose_by(self, name: str, among: int, *, other_samples: bool = False) -> None:
         """Say that the best checkpoint is chosen by the split and metric `name` over `among` samples.
 
-        Where the best so far was chosen otherwise its loss cannot be compared, so the search starts anew.
+        Where the best so far was chosen otherwise, or among `other_samples`, losses cannot be compared: the search starts anew.
         """
         # files of the first release do not say by which, and are trusted
-        if math.isfinite(self.best_loss) and self.best_by and (self.best_by, self.best_among) != (name, among):
+        changed = other_samples or (self.best_by, self.best_among) != (name, among)
+        if math.isfinite(self.best_loss) and self.best_by and changed:
             logger.warning(
-                "--resume: the best checkpoint so far was chosen by %s of %d samples, from now on by %s of %d: the search "
-                "for the best starts anew", self.best_by, self.best_among, name, among,
+                "--resume: the best checkpoint so far was chosen by %s of %d samples, from now on by %s of %d%s: the search "
+                "for the best starts anew", self.best_by, self.best_among, name, among, " others" if other_samples else "",
             )
             self.best_loss, self.best_epoch, self.bad_checks = math.inf, -1, 0
         self.best_by, self.best_among = name, among
@@ -280,12 +281,15 @@ def begin(
         content = checkpoint.load(plan.pretrained, "--pretrained")
         checkpoint.load_model(model, content, renames=renames, path=plan.pretrained, flag="--pretrained", encoder_only=True)
         logger.info("encoder loaded from %s; the head starts anew", plan.pretrained)
+        warn_of_other_split(content.get("settings") or {}, settings, f"--pretrained: {plan.pretrained}")
     training = prepare(model, objective, plan, runtime)
     training.renames, training.settings = renames, settings
     training.origin = path = resume_path(plan, folder)
+    other_split = False
     if path is not None:
         content = checkpoint.load(path)
         checkpoint.load_model(model, content, renames=renames, path=path)
+        other_split = warn_of_other_split(content.get("settings") or {}, settings, f"--resume: {path}")
         if plan.evaluate:
             training.best_epoch = int(content.get("best_epoch", content.get("epoch", -1)))
             _check_same_file(training)
@@ -300,7 +304,7 @@ def begin(
     if plan.resume is not None:
         _check_same_file(training)
     if training.epoch < plan.epochs or not training.best_by:
-        training.choose_by(*chosen_by)
+        training.choose_by(*chosen_by, other_samples=other_split)
     return training
 
 
