@@ -294,6 +294,7 @@ def run_features(args: Namespace) -> None:
 
 def run_sweep(args: Namespace) -> None:
     from .tools import launchers, overview, rows, sweep
+    from .tools.starting import hardware
 
     check_least(args, jobs=1, minutes=1, cpus=1, gpus_per_run=0)
     if args.picture is not None and (args.picture.suffix.lower() != ".png" or not args.picture.parent.is_dir()):
@@ -309,6 +310,11 @@ def run_sweep(args: Namespace) -> None:
     if not args.status:
         with sweep.claimed(args.out):
             if args.launcher == "local":
+                here = len(hardware()["gpus"])
+                absent = [gpu for gpu in gpus if gpu.isdecimal() and int(gpu) >= here]
+                if absent:
+                    _say(f"--gpus {','.join(absent)}: nvidia-smi shows {here} here, counted from 0; "
+                         "a run on another takes the CPU")
                 sweep.run_all(jobs, at_once=at_once, gpus=gpus, say=_Progress(jobs, at_once), fork=args.fork)
             else:
                 launchers.submit(jobs, args.out, at_once=args.jobs, slurm_partition=args.partition, timeout_min=args.minutes,

@@ -113,6 +113,14 @@ def test_other_flags_are_other_runs(folder, tmp_path, call):
     assert len(starts(tmp_path / "sweep")) == 2
 
 
+def test_a_gpu_that_is_not_there_is_said_and_its_runs_take_the_cpu(folder, monkeypatch, call):
+    monkeypatch.setattr(starting, "hardware", lambda: {"cpu": "a CPU", "cores": 2, "gpus": ["a GPU"]})
+    done = call(folder, "--gpus", "0,3", "--seeds", "0-1", "--methods", "inv")
+    assert "--gpus 3: nvidia-smi shows 1 here, counted from 0; a run on another takes the CPU" in done.stderr
+    assert "2 of 2 done" in done.stderr
+    assert "--gpus" not in call(folder, "--gpus", "0", "--seeds", "0-1", "--methods", "inv").stderr
+
+
 def test_a_failed_run_ends_no_other_is_listed_and_tried_again(folder, tmp_path, call):
     done = call(folder, "--methods", "broken", "vanilla")
     assert "failed: toy-dir broken seed 0: exit code 2: fake_train.py: error: --lr: told to fail" in done.stderr

@@ -50,7 +50,7 @@ def versions(folder: Path) -> dict:
     for package in ("torch", "numpy", "scipy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-    return {"software": found, "hardware": _hardware()}
+    return {"software": found, "hardware": hardware()}
 
 
 def processor() -> str:
@@ -61,7 +61,8 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _hardware() -> dict:
+def hardware() -> dict:
+    """The processor, how many cores it has, and the names of the GPUs that nvidia-smi shows."""
     gpus = []
     with contextlib.suppress(OSError):
         done = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, text=True)
