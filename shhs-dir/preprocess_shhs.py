@@ -5,7 +5,8 @@
     python preprocess_shhs.py --plot 200077                  draw a night instead (its number, or an EDF file)
 
 A night that cannot be used is reported, listed in skipped.csv with the reason, and left out; a second run does only what is
-missing. Rates: EEG and ECG 64 Hz, which keeps spindles and the R peaks; breathing 8 Hz, the lower of the two recorded.
+missing or older than its EDF file. Rates: EEG and ECG 64 Hz, which keeps spindles and the R peaks; breathing 8 Hz, the lower
+of the two recorded.
 """
 
 from __future__ import annotations
@@ -237,9 +238,12 @@ def main() -> None:
         raise ValueError(f"--data_dir: no shhs2-*.edf in {args.data_dir / EDFS}; run python download_shhs.py")
     nights.mkdir(exist_ok=True)
     settings = nights / "settings.json"
-    now = json.dumps({"hours": args.hours, "rates": {name: rate for name, (rate, _) in CHANNELS.items()}})
-    if settings.exists() and settings.read_text() != now and not args.overwrite:
-        raise ValueError(f"--hours: {nights} was made with {settings.read_text()}, now {now}; --overwrite makes it anew")
+    plain = {"hours": args.hours, "rates": {name: rate for name, (rate, _) in CHANNELS.items()}}
+    # nights without zeros may be completed by nights with them, but not the other way round
+    now, without = json.dumps({**plain, "fill_missing": True} if args.fill_missing else plain), json.dumps(plain)
+    if settings.exists() and settings.read_text() not in (now, without) and not args.overwrite:
+        flag = "--fill_missing" if settings.read_text() == json.dumps({**plain, "fill_missing": True}) else "--hours"
+        raise ValueError(f"{flag}: {nights} was made with {settings.read_text()}, now {now}; --overwrite makes it anew")
     if args.overwrite:
         for old in nights.glob("*.npz"):
             old.unlink()
@@ -248,7 +252,7 @@ def main() -> None:
     settings.write_text(now)
 
     wanted = [night for night in edfs if night in scores]
-    todo = [night for night in wanted if not (nights / f"{night}.npz").exists()]
+    todo = [night for night in wanted if not _done(nights / f"{night}.npz", edfs[night])]
     log.info("%d EDF files, %d with a score, %d to do", len(edfs), len(wanted), len(todo))
     skipped = {}
     work = partial(convert, hours=args.hours, fill_missing=args.fill_missing)
@@ -265,6 +269,11 @@ def main() -> None:
     split = split_nights(kept, args.cap, args.seed)
     write_table(args.data_dir / "shhs.csv", ["nsrrid", "gh", "split"], [[n, f"{kept[n]:g}", split[n]] for n in sorted(kept)])
     print(f"{args.data_dir / 'shhs.csv'}: {dict(Counter(split.values()))}, {len(skipped)} skipped")
+
+
+def _done(night: Path, edf: Path) -> bool:
+    """Whether a night's file is there and not older than its EDF file, which may have been fetched or drawn anew."""
+    return night.exists() and night.stat().st_mtime_ns >= edf.stat().st_mtime_ns
 
 
 def _each(work, edfs: dict[int, Path], todo: list[int], nights: Path, workers: int):

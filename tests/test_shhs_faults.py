@@ -55,6 +55,32 @@ def test_nights_of_another_length_are_not_mixed_in(sample, tmp_path):
     run_program("shhs_length", SHHS, data / "nights")
 
 
+def test_nights_whose_edf_files_changed_are_done_again(sample, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(sample, data)
+    first, second = sorted(data.glob("polysomnography/edfs/shhs2/*.edf"))[:2]
+    night = data / "nights" / f"{first.stem.removeprefix('shhs2-')}.npz"
+    first.write_bytes(second.read_bytes())
+    said = execute(["preprocess_shhs.py", "--data_dir", data, "--cap", "1", "--workers", "1"], SHHS)
+    assert ", 1 to do" in said
+    assert night.read_bytes() == (sample / "nights" / f"{second.stem.removeprefix('shhs2-')}.npz").read_bytes()
+    first.write_bytes(b"no EDF any more")
+    execute(["preprocess_shhs.py", "--data_dir", data, "--cap", "1", "--workers", "1"], SHHS)
+    assert night.stem in (data / "skipped.csv").read_text()
+    assert f"{night.stem}," not in (data / "shhs.csv").read_text()
+
+
+def test_nights_filled_with_zeros_are_not_mixed_in(sample, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(sample, data)
+    words = ["preprocess_shhs.py", "--data_dir", data, "--cap", "1", "--workers", "1"]
+    execute([*words, "--fill_missing"], SHHS)  # completes what is there
+    said = execute(words, SHHS, code=2)
+    assert "error: --fill_missing: " in said
+    assert "--overwrite makes it anew" in said
+    execute([*words, "--fill_missing"], SHHS)
+
+
 def test_a_spare_channel_serves_where_the_first_is_flat(tmp_path):
     run_program("shhs_spare_channel", SHHS, tmp_path)
 
