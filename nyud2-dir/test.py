@@ -2,7 +2,8 @@
 
     python test.py --eval_model checkpoint/<run>/ckpt.best.pth.tar --data_dir ./data
 
-Encoder and image size are those the checkpoint says it was trained with, else ResNet-50 and 228 x 304; flags overrule it.
+Encoder, image size and pixel counts are those the checkpoint says it was trained with, else ResNet-50, 228 x 304 and NYUD2's;
+flags overrule it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ def main() -> None:
     parser.add_argument("--model", choices=choices.RESNETS, help="the encoder, by torchvision's name")
     parser.add_argument("--height", type=int, help="of the cropped images, in pixels")
     parser.add_argument("--width", type=int, help="of the cropped images, in pixels")
+    parser.add_argument("--bucket_counts", metavar="FILE", help="training pixels per depth bin, which SERA and bMASE weigh by")
     parser.add_argument("--batch_size", type=int, default=32, help="images at a time")
     parser.add_argument("--workers", type=int, default=4, help="processes that load data")
     parser.add_argument("--device", default=None, help="cpu, cuda, cuda:1 or mps; default: a GPU if there is one")
@@ -24,10 +26,12 @@ def main() -> None:
     args = parser.parse_args()
     cli.check_least(args, height=32, width=32, batch_size=1, workers=0)
     # after the flags, so that --help answers at once
+    from functools import partial
+
     from loaddata import TEST, DepthDataset, check_test, read_mask, read_pairs
     from models.net import PUBLISHED_TO_OURS, make_model
     from nyu_transform import HEIGHT, WIDTH
-    from utils import BINS, new_metrics
+    from utils import BINS, COUNTS_FILE, new_metrics, read_counts
 
     from imbalanced_regression.methods.targets import TargetUnit
     from imbalanced_regression.tools import report
@@ -38,6 +42,8 @@ def main() -> None:
     content = checkpoint.load(args.eval_model, "--eval_model")
     settings = {"model": "resnet50", "height": HEIGHT, "width": WIDTH, **(content.get("settings") or {})}
     name, height, width = (vars(args)[key] or settings[key] for key in ("model", "height", "width"))
+    # other counts than training's would give other numbers under the same names
+    counts = read_counts(args.bucket_counts or settings.get("bucket_counts") or COUNTS_FILE)
     model = make_model(name).to(ranks.device)
     if settings.get("target", "none") != "none":
         model.target = TargetUnit()  # the checkpoint holds its numbers
@@ -48,7 +54,7 @@ def main() -> None:
     check_test(dataset, BINS)
     shard = Shard(range(len(dataset)), args.batch_size, rank=ranks.rank, world=ranks.world)
     loader = make_loader(dataset, shard, ranks, workers=args.workers)
-    metrics, _ = Pixels(new_metrics)(model, loader, ranks, "test")
+    metrics, _ = Pixels(partial(new_metrics, tuple(counts)))(model, loader, ranks, "test")
     if ranks.is_main:
         print(report.table(metrics))
     runtime.stop()

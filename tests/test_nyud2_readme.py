@@ -35,6 +35,17 @@ def trained(tmp_path_factory):
     return root, next((root / "runs").iterdir())
 
 
+def test_test_py_weighs_by_the_counts_the_run_was_trained_with(trained):
+    root, run = trained
+    words = ["test.py", "--eval_model", run / "ckpt.best.pth.tar", "--data_dir", root / "data", "--workers", "0",
+             "--device", "cpu"]
+    trained_with = next(line for line in (run / "training.log").read_text().splitlines() if "SERA" in line and "test" in line)
+    assert trained_with.split("test  ")[1] in execute(words, NYU)
+    said = execute([*words, "--bucket_counts", root / "none.txt"], NYU, code=2)
+    assert "error: --bucket_counts: " in said
+    assert trained_with.split("test  ")[1] not in execute([*words, "--bucket_counts", "train_bucket_num.txt"], NYU)
+
+
 def test_a_run_leaves_its_files(trained):
     root, run = trained
     assert run.name == "nyud2_resnet18_lds_gau_5_2_fds_gau_5_2_0_1_0.9_adam_mse_0.0001_3"
