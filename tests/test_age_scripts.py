@@ -138,6 +138,17 @@ def test_imdb_wiki_create_then_preprocess(imdb_wiki, tmp_path):
     assert (tmp_path / "imdb_wiki.png").is_file()
 
 
+def test_a_score_no_face_reaches_replaces_no_table(imdb_wiki, tmp_path):
+    shutil.copytree(imdb_wiki, tmp_path, dirs_exist_ok=True)
+    create = "imdb-wiki-dir/data/create_imdb_wiki.py"
+    succeeds(create, "--data_dir", tmp_path)
+    before = (tmp_path / "meta/imdb.csv").read_text()
+    for score in ("nan", "1e9"):
+        said = fails(create, "--data_dir", tmp_path, "--min_score", score)
+        assert f"no image is left with --min_score {float(score):g}" in said
+    assert (tmp_path / "meta/imdb.csv").read_text() == before
+
+
 def test_missing_raw_data_is_one_line_that_says_what_to_run(tmp_path):
     assert "python download_agedb.py" in fails("agedb-dir/data/create_agedb.py", "--data_dir", tmp_path)
     assert "python download_imdb_wiki.py" in fails("imdb-wiki-dir/data/create_imdb_wiki.py", "--data_dir", tmp_path)

@@ -71,6 +71,10 @@ def main() -> None:
 
     for db in args.db:
         rows, left = imdb_wiki_table(args.data_dir, db, args.min_score)
+        if not rows:  # before anything is written: an earlier csv stays
+            why = ", ".join(f"{count} {why}" for why, count in left.items() if count) or "the file has no rows"
+            raise ValueError(f"{args.data_dir / f'{db}_crop' / f'{db}.mat'}: no image is left with --min_score "
+                             f"{args.min_score:g} ({why}); pass a lower one, or --db without {db}")
         target = args.data_dir / "meta" / f"{db}.csv"
         write_csv(target, ("age", "path"), rows)
         print(f"{target}: {len(rows)} images; left out: " + ", ".join(f"{count} {why}" for why, count in left.items()))
