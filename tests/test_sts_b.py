@@ -195,6 +195,15 @@ def test_evaluate_alone_measures_the_runs_best(both, train):
     assert f"{expected['mse']:.4f}" in done.stdout
 
 
+def test_a_checkpoint_measured_on_sentences_read_otherwise_says_so(both, train, tmp_path):
+    words = ["--evaluate", "--resume", both / "ckpt.best.pth.tar"]
+    done, _ = train(*words, "--lowercase", "1", "--max_seq_len", "3", store=tmp_path / "none")
+    assert "was trained with --lowercase 0 and is now used with 1" in done.stdout + done.stderr
+    assert "was trained with --max_seq_len 40 and is now used with 3" in done.stdout + done.stderr
+    done, _ = train(*words, store=tmp_path / "none")
+    assert "was trained with" not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("method", [[], ["--reweight", "inverse", "--lds", "--fds"]], ids=["vanilla", "lds_fds"])
 def test_resume_equals_uninterrupted(train, tmp_path, method):
     _, whole = train(*method, "--max_vals", "3", store=tmp_path / "a")

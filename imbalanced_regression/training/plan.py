@@ -146,6 +146,8 @@ HOUSEKEEPING = frozenset({
 FREE_ON_RESUME = HOUSEKEEPING | {"epochs", "epoch", "max_vals", "patience", "pretrained", "gpu"}
 # which samples train and which measure
 THE_SPLIT = ("split", "split_seed")
+# what a sample looks like to the model, where the weights fit all the same
+THE_INPUT = ("img_size", "height", "max_seq_len", "lowercase")
 # two runs of one method may differ in these
 NOT_THE_METHOD = HOUSEKEEPING | {"seed", "random_seed", "dataset"}
 
@@ -155,6 +157,13 @@ def warn_of_changes(before: dict[str, Any], now: dict[str, Any]) -> None:
     for name in sorted(before.keys() & now.keys() - FREE_ON_RESUME):
         if before[name] != now[name]:
             logger.warning("--resume: --%s was %s and is now %s", name, before[name], now[name])
+
+
+def warn_of_other_input(before: dict[str, Any], now: dict[str, Any], source: str) -> None:
+    """Say where a checkpoint was trained on samples read otherwise, which fit its weights and give it worse numbers."""
+    for name in THE_INPUT:
+        if name in before and name in now and before[name] != now[name]:
+            logger.warning("%s was trained with --%s %s and is now used with %s", source, name, before[name], now[name])
 
 
 def warn_of_other_split(before: dict[str, Any], now: dict[str, Any], source: str) -> bool:

@@ -25,7 +25,7 @@ from . import checkpoint
 from .log import log_to
 from .model import Regressor
 from .objective import Objective
-from .plan import Plan, warn_of_changes, warn_of_other_split
+from .plan import Plan, warn_of_changes, warn_of_other_input, warn_of_other_split
 from .randomness import random_state, same_generators, set_random_state
 from .runtime import Runtime
 
@@ -282,6 +282,7 @@ def begin(
         checkpoint.load_model(model, content, renames=renames, path=plan.pretrained, flag="--pretrained", encoder_only=True)
         logger.info("encoder loaded from %s; the head starts anew", plan.pretrained)
         warn_of_other_split(content.get("settings") or {}, settings, f"--pretrained: {plan.pretrained}")
+        warn_of_other_input(content.get("settings") or {}, settings, f"--pretrained: {plan.pretrained}")
     training = prepare(model, objective, plan, runtime)
     training.renames, training.settings = renames, settings
     training.origin = path = resume_path(plan, folder)
@@ -291,6 +292,7 @@ def begin(
         checkpoint.load_model(model, content, renames=renames, path=path)
         other_split = warn_of_other_split(content.get("settings") or {}, settings, f"--resume: {path}")
         if plan.evaluate:
+            warn_of_other_input(content.get("settings") or {}, settings, f"--resume: {path}")
             training.best_epoch = int(content.get("best_epoch", content.get("epoch", -1)))
             _check_same_file(training)
             return training
